@@ -1,0 +1,88 @@
+"""Every error dfpipe raises on purpose.
+
+::
+
+    DfpipeError
+    ├── UserError                  the user can mend it; exit code 2
+    │   ├── SettingsError          (ValueError)
+    │   ├── CatalogError           (ValueError)
+    │   ├── StoreError             (OSError)
+    │   ├── TrainingDataError      (ValueError)
+    │   ├── ModelNotFoundError     (LookupError)
+    │   └── ServiceError           (RuntimeError)
+    └── VideoError                 (ValueError) this video cannot be used; becomes a ledger row
+
+A message is one line: what was got, what was expected, what to do.
+Anything that is not a ``DfpipeError`` is a defect in the program and exits with code 1.
+"""
+
+from typing import Literal
+
+__all__ = [
+    "CatalogError",
+    "DfpipeError",
+    "ModelNotFoundError",
+    "ServiceError",
+    "SettingsError",
+    "StoreError",
+    "TrainingDataError",
+    "UserError",
+    "VideoError",
+    "VideoFault",
+]
+
+VideoFault = Literal["empty", "corrupt", "truncated", "unsupported", "too_large", "too_long", "timeout", "crashed"]
+"""Why a video could not be used; the same words stand in the ledger's ``status`` column."""
+
+
+class DfpipeError(Exception):
+    """The root of the tree."""
+
+
+class UserError(DfpipeError):
+    """Something the user can mend; the command line prints its one line and exits with 2."""
+
+
+class SettingsError(UserError, ValueError):
+    """A settings file, variable or ``--set`` that cannot be used."""
+
+
+class CatalogError(UserError, ValueError):
+    """A data set that is missing, empty or of no known layout."""
+
+
+class StoreError(UserError, OSError):
+    """A store that cannot be reached, read or written."""
+
+
+class TrainingDataError(UserError, ValueError):
+    """Rows from which no honest model can be trained."""
+
+
+class ModelNotFoundError(UserError, LookupError):
+    """A registered model, alias or version that is not there."""
+
+
+class ServiceError(UserError, RuntimeError):
+    """A server that cannot be started or reached."""
+
+
+class VideoError(DfpipeError, ValueError):
+    """A video that cannot be used; the run goes on and its ledger row says why.
+
+    Parameters
+    ----------
+    fault
+        The ledger status it becomes.
+    reason
+        One sentence a person understands.
+    """
+
+    def __init__(self, fault: VideoFault, reason: str) -> None:
+        super().__init__(reason)
+        self.fault: VideoFault = fault
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["VideoError"], tuple[VideoFault, str]]:
+        # Crosses process boundaries on its way back from a worker.
+        return (VideoError, (self.fault, self.reason))

@@ -1,0 +1,52 @@
+"""How long work tells whoever listens how far it is.
+
+Work happens in threads of a flow, on workers, or in a plain loop; the listener is a terminal's bars, or nobody.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Listener", "advance", "expect", "listen", "report"]
+
+Listener = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done so far, and the steps expected in all."""
+
+_lock = threading.Lock()
+_listeners: list[Listener] = []
+_counts: dict[str, tuple[int, int]] = {}
+
+
+@contextmanager
+def listen(listener: Listener) -> Iterator[None]:
+    """Send every change of progress in this process to the listener while the block runs."""
+    with _lock:
+        _counts.clear()
+        _listeners.append(listener)
+    try:
+        yield
+    finally:
+        with _lock:
+            _listeners.remove(listener)
+
+
+def expect(stage: str, steps: int) -> None:
+    """Say that a stage will take this many steps."""
+    _change(stage, lambda done, _: (done, steps))
+
+
+def advance(stage: str, steps: int = 1) -> None:
+    """Say that this many further steps of a stage are done."""
+    _change(stage, lambda done, expected: (done + steps, expected))
+
+
+def report(stage: str, done: int, expected: int) -> None:
+    """Say how far a stage is."""
+    _change(stage, lambda _done, _expected: (done, expected))
+
+
+def _change(stage: str, change: Callable[[int, int], tuple[int, int]]) -> None:
+    with _lock:
+        _counts[stage] = change(*_counts.get(stage, (0, 0)))
+        for listener in _listeners:
+            listener(stage, *_counts[stage])

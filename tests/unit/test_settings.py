@@ -1,0 +1,242 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfpipe import settings as module
+from dfpipe.errors import SettingsError
+from dfpipe.settings import PixelsSettings, ResidualSettings, Settings, load_settings
+
+HUSH = "hush0secret"
+
+
+def load(text: str | None = None, tmp_path: Path | None = None, **options: Any) -> Settings:
+    """Read settings from YAML text, and from nothing else of this machine."""
+    path = None
+    if text is not None:
+        assert tmp_path is not None
+        path = tmp_path / "dfpipe.yaml"
+        path.write_text(text, encoding="utf-8")
+    return load_settings(path, **{"environ": {}} | options)
+
+
+def test_defaults_are_the_seed_study_s_protocol():
+    chosen = load()
+    assert chosen == Settings()
+    assert (chosen.extract.sampling.every_frames, chosen.extract.sampling.max_frames) == (30, 7)
+    assert (chosen.extract.detector.min_score, chosen.extract.crop.size_px) == (0.9, 320)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_an_empty_file_gives_the_defaults(text, tmp_path):
+    assert load(text, tmp_path) == Settings()
+
+
+def test_later_sources_win_key_by_key(tmp_path):
+    chosen = load(
+        "extract: {crop: {size_px: 100, margin_fraction: 0.1}, sampling: {max_frames: 3}}\nsource: from-file\n",
+        tmp_path,
+        environ={"DFPIPE_EXTRACT__CROP__SIZE_PX": "200", "DFPIPE_EXTRACT__SAMPLING__MAX_FRAMES": "4", "HOME": "/x"},
+        overrides=["extract.crop.size_px=300"],
+    )
+    assert chosen.extract.crop.size_px == 300
+    assert chosen.extract.sampling.max_frames == 4
+    assert chosen.extract.crop.margin_fraction == 0.1
+    assert chosen.source == "from-file"
+
+
+def test_values_are_yaml():
+    chosen = load(overrides=["train.forest=null", "train.xgboost.max_depth=[2, 4]", "source=~/v"])
+    assert chosen.train.forest is None
+    assert chosen.train.xgboost is not None
+    assert chosen.train.xgboost.max_depth == [2, 4]
+    assert chosen.source == "~/v"
+
+
+def test_a_section_can_be_reached_below_a_null(tmp_path):
+    chosen = load("s3:\n", tmp_path, overrides=["s3.region=eu-central-1"])
+    assert chosen.s3.region == "eu-central-1"
+
+
+@pytest.mark.parametrize("name", sorted(module.ENV_NOT_SETTINGS))
+def test_variables_that_are_no_settings_are_let_be(name):
+    assert load(environ={name: "x"}) == Settings()
+
+
+def test_feature_sets_are_told_apart_by_name():
+    chosen = load(overrides=["train.features=[{name: residual, grid: 4}, {name: pixels, size_px: 8}]"])
+    assert chosen.train.features == [ResidualSettings(grid=4), PixelsSettings(size_px=8)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("crop.size_px=3", "unknown setting 'crop'; did you mean 'extract.crop'?"),
+        ("size_px=3", "unknown setting 'size_px'; did you mean 'extract.crop.size_px'?"),
+        ("extract.crop.size=3", "unknown setting 'extract.crop.size'; did you mean 'extract.crop.size_px'?"),
+        ("extract.crops.size_px=3", "unknown setting 'extract.crops'; did you mean 'extract.crop'?"),
+        ("xyzzy=1", "unknown setting 'xyzzy'; `dfpipe config` prints every key"),
+        ("layout=ffp", "setting 'layout' got 'ffp': input should be 'auto', 'ffpp', 'celebdf', 'dfdc' or 'csv'"),
+        ("extract.crop.size_px=3", "setting 'extract.crop.size_px' got 3: input should be greater than or equal to 16"),
+        ("source=2", "setting 'source' got 2: input should be a valid string"),
+        ("source", "--set got 'source', expected key=value such as extract.crop.size_px=224"),
+        ("source=[a", "--set source got '[a', which is not a YAML value; quote it"),
+        ("train.features=[]", "train.features is empty; name at least one feature set"),
+        (
+            "train={forest: null, xgboost: null}",
+            "train.forest and train.xgboost are both null; leave at least one model in",
+        ),
+        (
+            "train.features=[{name: pixels, size: 3}]",
+            "unknown setting 'train.features.0.size'; did you mean 'size_px'?",
+        ),
+        (
+            "train.features=[{name: residual, size_px: 3}]",
+            "unknown setting 'train.features.0.size_px'; did you mean 'sigma_px'?",
+        ),
+        (
+            "train.forest.max_features=[sqrt, [1]]",
+            "setting 'train.forest.max_features.1' got a list: input should be a valid string",
+        ),
+        ("s3.endpoint_url=localhost:9000", "s3.endpoint_url got 'localhost:9000', expected one such as http://"),
+        ("s3.access_key_id=a", "s3.access_key_id and s3.secret_access_key go together; set both or neither"),
+        ("s3.session_token=a", "s3.session_token belongs to a key; set s3.access_key_id"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(override, message):
+    with pytest.raises(SettingsError) as caught:
+        load(overrides=[override])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_below_a_value():
+    with pytest.raises(
+        SettingsError, match=r"--set source.x goes below 'source', which holds a str and no further keys"
+    ):
+        load(overrides=["source=videos", "source.x=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- source\n", "holds a list, expected keys and values such as 'source: videos'"),
+        (
+            "source: videos\nstore: [x\n",
+            "cannot be read as YAML from line 3 on; check indentation, quotes and brackets",
+        ),
+        ("source: \x07\n", "cannot be read as YAML; check"),
+    ],
+)
+def test_a_file_that_is_no_settings(text, message, tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load(text, tmp_path)
+    assert message in str(caught.value)
+    assert str(tmp_path / "dfpipe.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"cannot read settings file .*nowhere.yaml: No such file or directory; give"
+    ):
+        load_settings(tmp_path / "nowhere.yaml", environ={})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"s3: {{access_key_id: a, secret_access_key: [{HUSH}]}}",
+        f"s3: {{access_key_id: a, secret_access_key: {{x: {HUSH}}}}}",
+        f's3: {{access_key_id: a, secret_access_key: "{HUSH}}}',
+        f"s3: {{access_key_id: a, secret_access_key: *{HUSH}}}",
+        f"s3: [{{secret_access_key: {HUSH}}}]",
+        f"s3: {HUSH}",
+        f"s3: {{session_token: {HUSH}}}",
+        f"s3: {{secret_access_key: {HUSH}}}",
+        f"s3: {{access_key_id: a, secret_access_key: {HUSH}, secret_acces_key: {HUSH}}}",
+    ],
+)
+def test_no_message_about_a_file_tells_a_secret(text, tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load(text, tmp_path)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert HUSH not in str(error)
+        error = error.__cause__ if error.__suppress_context__ else error.__context__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"overrides": [f"s3.secret_access_key={HUSH}", "s3.secret_access_key.x=1"]},
+        {"overrides": [f"s3.secret_access_key={HUSH}"]},
+        {"environ": {"DFPIPE_S3__SECRET_ACCESS_KEY": f"{HUSH}: [a"}},
+        {"environ": {"DFPIPE_S3__SESSION_TOKEN": f"[{HUSH}"}},
+    ],
+)
+def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
+    with pytest.raises(SettingsError) as caught:
+        load(**options)
+    assert HUSH not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["12345", "1e5", "yes", "null", "0x1F", "a: [b", "*c", "'", "end="])
+def test_a_secret_is_taken_letter_by_letter(secret):
+    chosen = load(environ={"DFPIPE_S3__SECRET_ACCESS_KEY": secret}, overrides=["s3.access_key_id=a"])
+    assert chosen.s3.secret_access_key is not None
+    assert chosen.s3.secret_access_key.get_secret_value() == secret
+    assert set(chosen.model_dump(mode="json")["s3"]["secret_access_key"]) == {"*"}
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().source = "other"  # type: ignore[misc]
+
+
+SECTIONS = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, module.Section)]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_says_what_it_is(section):
+    assert section.__doc__
+    for name, field in section.model_fields.items():
+        assert field.description, f"{section.__name__}.{name} has no sentence below it"
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+@pytest.mark.parametrize(("key", "value"), leaves(Settings().model_dump(mode="json")).items())
+def test_every_key_can_be_set_in_each_of_the_three_ways(key, value, tmp_path):
+    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    if value is None and ("secret" in key or "token" in key):
+        return
+    tree: Any = value
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    assert load(yaml.safe_dump(tree), tmp_path) == Settings()
+    assert load(environ={"DFPIPE_" + key.upper().replace(".", "__"): text}) == Settings()
+    assert load(overrides=[f"{key}={text}"]) == Settings()
+
+
+@settings(deadline=None, max_examples=40)  # reading YAML takes as long as the machine is busy
+@given(size=st.integers(16, 2048), fraction=st.floats(0, 2), keep=st.booleans(), source=st.none() | st.just("s3://b/x"))
+def test_what_is_dumped_loads_as_the_same(size, fraction, keep, source):
+    chosen = load(
+        overrides=[
+            f"extract.crop.size_px={size}",
+            f"extract.crop.margin_fraction={fraction:f}",
+            f"extract.frames.keep={str(keep).lower()}",
+            f"source={source or 'null'}",
+        ]
+    )
+    assert Settings.model_validate(yaml.safe_load(yaml.safe_dump(chosen.model_dump(mode="json")))) == chosen
+    assert chosen.extract.frames.keep is keep
