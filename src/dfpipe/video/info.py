@@ -1,0 +1,46 @@
+"""What is known of a video, and one frame of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Frame", "VideoInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """Facts about a video, read from its packets and its first frame."""
+
+    container: str
+    """``mov`` (also mp4), ``matroska`` (also webm), ``avi`` or ``mpegts``."""
+    codec: str
+    """Video codec, such as ``h264``."""
+    width: int
+    """Pixels as shown, after rotation."""
+    height: int
+    """Pixels as shown, after rotation."""
+    rotation_degrees: int
+    """Turned counter-clockwise by this to be shown: 0, 90, 180 or 270."""
+    pixel_format: str
+    """As stored, such as ``yuv420p``."""
+    frame_rate: float
+    """Average frames per second; 0 where a single frame leaves it unknown."""
+    num_frames: int
+    """Frames, counted from the packets."""
+    duration_seconds: float
+    """From the first frame's appearance to the last one's end; 0 where a single frame leaves it unknown."""
+    size_bytes: int
+    """Size of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame."""
+
+    index: int
+    """Position in presentation order, from 0."""
+    pts_seconds: float
+    """Presentation time as the container tells it."""
+    image: NDArray[np.uint8]
+    """Shape (height, width, 3), RGB, rotated as it is shown."""

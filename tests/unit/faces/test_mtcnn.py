@@ -1,0 +1,127 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfpipe.faces import Detector, crop_face, open_detector
+from dfpipe.faces.boxes import iou
+from dfpipe.settings import DetectorSettings, LimitSettings
+from dfpipe.video import every, open_video
+
+SETTINGS = DetectorSettings()
+DEFAULT_DATA = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return open_detector(SETTINGS)
+
+
+def sampled(path):
+    with open_video(str(path), limits=LimitSettings()) as video:
+        return [frame.image for frame in video.frames(every(video.info.num_frames, every_frames=30, max_frames=7))]
+
+
+@pytest.fixture(scope="module")
+def clips():
+    folder = Path(os.environ.get("DFPIPE_SHARED_DATA", DEFAULT_DATA))
+    paths = sorted((folder / "asl").glob("*.mkv"))
+    if not paths:
+        pytest.skip(f"no real clips in {folder}; DFPIPE_SHARED_DATA names their folder")
+    return {path: sampled(path) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def people(clips):
+    """The first frame of every clip."""
+    return [frames[0] for frames in clips.values()]
+
+
+def test_one_detector_for_each_settings(detector):
+    assert open_detector(DetectorSettings()) is detector
+    other: Detector = open_detector(DetectorSettings(min_score=0.5))
+    assert other is not detector
+    assert detector.name == "mtcnn"
+    assert detector.weights_sha256 == other.weights_sha256
+    assert len(bytes.fromhex(detector.weights_sha256)) == 32
+
+
+def test_no_pictures(detector):
+    assert detector.detect([]) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (11, 400, 3), (19, 19, 3), (64, 48, 3), (240, 320, 3)])
+def test_pictures_without_a_face(detector, shape):
+    grey = np.full(shape, 127, np.uint8)
+    noise = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
+    assert detector.detect([grey, noise]) == [[], []]
+
+
+def test_every_clip_shows_a_face(clips, detector):
+    for path, frames in clips.items():
+        found = detector.detect(frames)
+        assert all(faces and faces[0].score > 0.9 for faces in found), path.name
+
+
+def test_points_lie_where_a_face_has_them(people, detector):
+    for faces in detector.detect(people):
+        left_eye, right_eye, nose, mouth_left, mouth_right = faces[0].landmarks
+        x1, y1, x2, y2 = faces[0].box
+        assert x1 < left_eye[0] < right_eye[0] < x2
+        assert x1 < mouth_left[0] < mouth_right[0] < x2
+        assert y1 < max(left_eye[1], right_eye[1]) < nose[1] < min(mouth_left[1], mouth_right[1]) < y2
+
+
+def test_faces_follow_the_picture(people, detector):
+    """Mirrored and moved pictures give mirrored and moved faces."""
+    picture = people[0]
+    (face, *_), (mirrored, *_), (moved, *_) = detector.detect(
+        [picture, np.ascontiguousarray(picture[:, ::-1]), np.pad(picture, ((24, 0), (48, 0), (0, 0)))]
+    )
+    width = picture.shape[1]
+    flipped = np.array([[width - mirrored.box[2], mirrored.box[1], width - mirrored.box[0], mirrored.box[3]]])
+    assert iou(face.box[None], flipped)[0, 0] > 0.7
+    assert iou(face.box[None], moved.box[None] - np.array([48, 24, 48, 24]))[0, 0] > 0.8
+    np.testing.assert_allclose(width - mirrored.landmarks[0, 0], face.landmarks[1, 0], atol=8)
+
+
+def test_crops_are_faces_again(people, detector):
+    """A crop with some room around it is a picture in which the same face fills the middle."""
+    crops = [
+        crop_face(picture, faces[0].box, size_px=256, margin_fraction=0.5)
+        for picture, faces in zip(people, detector.detect(people), strict=True)
+    ]
+    middle = np.array([[64, 64, 192, 192]], np.float32)
+    for faces in detector.detect(crops):
+        assert max(iou(middle, face.box[None])[0, 0] for face in faces) > 0.6
+
+
+def test_pictures_do_not_disturb_each_other(people, detector):
+    together = detector.detect([*people[:3], people[3][:300, 100:500]])
+    for picture, faces in zip([*people[:3], people[3][:300, 100:500]], together, strict=True):
+        (alone,) = detector.detect([picture])
+        assert len(alone) == len(faces)
+        for one, other in zip(alone, faces, strict=True):
+            np.testing.assert_allclose(one.box, other.box, atol=1e-2)
+
+
+def test_several_faces_come_most_confident_first(people, detector):
+    (faces,) = detector.detect([np.hstack([people[0], people[4], people[2]])])
+    assert len(faces) == 3
+    scores = [face.score for face in faces]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_settings_bound_score_and_size(people, detector):
+    (face, *_) = detector.detect(people[:1])[0]
+    assert open_detector(DetectorSettings(min_score=1.0)).detect(people[:1]) == [[]]
+    # Smaller than half of the picture's shorter side, as all of them are here.
+    assert max(face.box[2:] - face.box[:2]) < 240
+    assert open_detector(DetectorSettings(min_face_fraction=0.5)).detect(people[:1]) == [[]]
+
+
+def test_people_without_a_face(detector, clips):
+    folder = next(iter(clips)).parents[1] / "noface"
+    for path in sorted(folder.glob("*.mp4")):
+        assert detector.detect(sampled(path)) == [[]] * 7

@@ -1,0 +1,340 @@
+import io
+import shutil
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfpipe.errors import VideoError
+from dfpipe.settings import LimitSettings
+from dfpipe.video import every, open_video
+from dfpipe.video.decoder import Decoder
+
+LIMITS = LimitSettings()
+
+X264_OPEN_GOP = {"x264-params": "open-gop=1:b-pyramid=normal"}
+X264_REFRESH = {"x264-params": "intra-refresh=1"}
+FAST_VPX = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}
+QUIET_X265 = {"preset": "ultrafast", "x265-params": "log-level=none"}
+
+KINDS = {
+    "h264.mp4": {},
+    "h264-b.mp4": {"b_frames": 3},
+    "h264-b.mkv": {"b_frames": 3},
+    "h264-long-gop.mp4": {"b_frames": 2, "key_every": 250},
+    "h264-intra.mp4": {"key_every": 1},
+    "h264-open-gop.mp4": {"b_frames": 5, "options": X264_OPEN_GOP},
+    "h264-open-gop.mkv": {"b_frames": 5, "options": X264_OPEN_GOP},
+    "h264-refresh.mkv": {"options": X264_REFRESH},
+    "h264-b.ts": {"b_frames": 3},
+    "h264-b.avi": {"b_frames": 3},
+    "mpeg4-b.mp4": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg4-b.avi": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg2-b.ts": {"codec": "mpeg2video", "b_frames": 2},
+    "hevc-b.mkv": {"codec": "libx265", "b_frames": 3, "options": QUIET_X265},
+    "vp8.webm": {"codec": "libvpx", "options": FAST_VPX},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": FAST_VPX},
+}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory, clip, decode_all):
+    """One clip of each kind, with all of its frames decoded plainly."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = {name: clip(folder / name, **options) for name, options in KINDS.items()}
+    return {name: (path, decode_all(path)) for name, path in paths.items()}
+
+
+@pytest.fixture(scope="session")
+def simple(library):
+    """Path of an ordinary mp4 of 40 frames."""
+    return library["h264-b.mp4"][0]
+
+
+def fault_of(source, limits=LIMITS):
+    with pytest.raises(VideoError) as caught, open_video(str(source), limits=limits) as video:
+        list(video.frames(range(video.info.num_frames)))
+    assert "\n" not in caught.value.reason
+    return caught.value.fault
+
+
+# What is known of a video
+
+
+def test_info(simple):
+    with open_video(str(simple), limits=LIMITS) as video:
+        info = video.info
+    assert (info.container, info.codec, info.pixel_format) == ("mov", "h264", "yuv420p")
+    assert (info.width, info.height, info.rotation_degrees) == (96, 64, 0)
+    assert (info.num_frames, info.frame_rate, info.duration_seconds) == (40, 25.0, pytest.approx(1.6))
+    assert info.size_bytes == simple.stat().st_size
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_frames_are_counted_truly(library, name):
+    path, pictures = library[name]
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.num_frames == len(pictures) == 40
+        assert video.info.duration_seconds == pytest.approx(1.6, abs=0.01)
+
+
+def test_a_single_frame(tmp_path, clip):
+    path = clip(tmp_path / "one.mp4", num_frames=1)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.num_frames == 1
+        assert [frame.index for frame in video.frames(every(1, every_frames=30, max_frames=7))] == [0]
+
+
+@pytest.mark.parametrize(("rotation", "shape"), [(90, (96, 64, 3)), (180, (64, 96, 3)), (270, (96, 64, 3))])
+def test_rotation_is_applied(tmp_path, clip, decode_all, rotation, shape):
+    path = clip(tmp_path / "turned.mp4", num_frames=3, rotation=rotation)
+    with open_video(str(path), limits=LIMITS) as video:
+        frame = next(video.frames([1]))
+        assert (video.info.height, video.info.width, 3) == shape
+        assert video.info.rotation_degrees == rotation
+    assert frame.image.shape == shape
+    assert np.array_equal(frame.image, np.rot90(decode_all(path)[1], rotation // 90))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "full_range", "red_green_blue"),
+    [(1, 1, (250, 91, 41)), (1, 2, (233, 93, 49)), (5, 1, (236, 77, 44)), (5, 2, (221, 82, 53))],
+    ids=["bt709", "bt709-full", "bt601", "bt601-full"],
+)
+def test_colours_follow_matrix_and_range(tmp_path, matrix, full_range, red_green_blue):
+    # Y, U, V = 120, 90, 200, turned into RGB by the standards' own formulas.
+    path = tmp_path / "colour.mp4"
+    frame = av.VideoFrame(64, 48, "yuv420p")
+    for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame.colorspace, frame.color_range, frame.pts = matrix, full_range, 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, full_range
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with open_video(str(path), limits=LIMITS) as video:
+        pixel = next(video.frames([0])).image[20, 20]
+    assert np.abs(pixel.astype(int) - red_green_blue).max() <= 1
+
+
+# Which frames come
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=12, deadline=None)
+@given(indices=st.lists(st.integers(0, 39), max_size=8))
+def test_frames_are_those_of_plain_decoding(library, name, indices):
+    path, pictures = library[name]
+    with open_video(str(path), limits=LIMITS) as video:
+        frames = list(video.frames(indices))
+    assert [frame.index for frame in frames] == sorted(set(indices))
+    for frame in frames:
+        assert np.array_equal(frame.image, pictures[frame.index])
+        assert frame.pts_seconds - frames[0].pts_seconds == pytest.approx(
+            (frame.index - frames[0].index) / 25, abs=2e-3
+        )
+
+
+def test_the_same_open_video_can_be_asked_again(library):
+    path, pictures = library["h264-open-gop.mkv"]
+    with open_video(str(path), limits=LIMITS) as video:
+        for index in (30, 2, 39, 0):
+            (frame,) = video.frames([index])
+            assert np.array_equal(frame.image, pictures[index])
+
+
+def test_only_what_is_needed_is_decoded(library, monkeypatch):
+    path, _ = library["h264-b.mp4"]
+    fed = []
+    decode = Decoder.decode
+    with open_video(str(path), limits=LIMITS) as video:
+        monkeypatch.setattr(
+            Decoder, "decode", lambda self, packet, **how: fed.append(how) or decode(self, packet, **how)
+        )
+        assert len(list(video.frames([25]))) == 1
+    # Frame 25 stands right behind the key frame 24; a few more fill the decoder's reordering.
+    assert len(fed) <= 8
+    assert any(how.get("may_skip") for how in fed)
+
+
+def test_a_seek_that_misses_falls_back_on_the_beginning(library, monkeypatch):
+    path, pictures = library["h264-b.mp4"]
+    missed = []
+    with open_video(str(path), limits=LIMITS) as video:
+        # Ends up behind the last packet.
+        monkeypatch.setattr(Decoder, "seek", lambda self, pts: missed.append(pts) or list(self.packets()))
+        frames = list(video.frames([30, 35]))
+    assert len(missed) == 1
+    assert [frame.index for frame in frames] == [30, 35]
+    assert np.array_equal(frames[1].image, pictures[35])
+
+
+def test_an_open_file_serves_and_stays_open(simple, decode_all):
+    file = io.BytesIO(simple.read_bytes())
+    with open_video(file, limits=LIMITS) as video:
+        frames = list(video.frames([7, 39]))
+    assert not file.closed
+    assert np.array_equal(frames[1].image, decode_all(simple)[39])
+
+
+@pytest.mark.parametrize("indices", [[-1], [40], [0, 99]])
+def test_frames_outside_the_video(simple, indices):
+    with open_video(str(simple), limits=LIMITS) as video, pytest.raises(ValueError, match="expected 0 to 39"):
+        list(video.frames(indices))
+
+
+# What cannot be used
+
+
+def test_empty(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    assert fault_of(tmp_path / "empty.mp4") == "empty"
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"not a video at all\n" * 99, bytes(4096), b"\x89PNG\r\n\x1a\n" + bytes(999)]
+)
+def test_what_is_no_video(tmp_path, content):
+    path = tmp_path / "text.mp4"
+    path.write_bytes(content)
+    assert fault_of(path) == "unsupported"
+
+
+def test_sound_alone(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    assert fault_of(path) == "unsupported"
+
+
+def test_unknown_codec(tmp_path, simple):
+    path = tmp_path / "strange.mp4"
+    path.write_bytes(simple.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    assert fault_of(path) == "unsupported"
+
+
+def test_index_that_never_arrived(tmp_path, simple):
+    # An mp4 whose upload broke off: the index comes last and is missing.
+    path = tmp_path / "short.mp4"
+    path.write_bytes(simple.read_bytes()[: simple.stat().st_size // 2])
+    assert fault_of(path) == "corrupt"
+
+
+@pytest.mark.parametrize("head", [b"\x00\x00\x00\x20ftypisom", b"\x1a\x45\xdf\xa3", b"RIFF1234AVI "])
+def test_head_of_a_container_and_nothing_else(tmp_path, head):
+    path = tmp_path / "head.mp4"
+    path.write_bytes(head + np.random.default_rng(1).bytes(5000))
+    assert fault_of(path) == "corrupt"
+
+
+def test_frames_that_are_noise(tmp_path, simple):
+    content = bytearray(simple.read_bytes())
+    start = content.index(b"mdat") + 4
+    end = content.index(b"moov") - 4
+    content[start:end] = np.random.default_rng(1).bytes(end - start)
+    path = tmp_path / "noise.mp4"
+    path.write_bytes(content)
+    assert fault_of(path) == "corrupt"
+
+
+@pytest.mark.parametrize(("name", "options"), [("cut.mkv", {}), ("cut.mp4", {"movflags": "faststart"})])
+def test_a_file_that_breaks_off_gives_what_is_there(tmp_path, clip, decode_all, name, options):
+    whole = clip(tmp_path / f"whole-{name}", b_frames=2, container_options=options)
+    pictures = decode_all(whole)
+    path = tmp_path / name
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with open_video(str(path), limits=LIMITS) as video:
+        assert 0 < video.info.num_frames < 40
+        frames = list(video.frames(range(video.info.num_frames)))
+    assert len(frames) >= video.info.num_frames - 4
+    assert np.array_equal(frames[5].image, pictures[5])
+
+
+def test_damage_inside_costs_frames_and_not_the_video(tmp_path, library):
+    path, pictures = library["h264.mp4"]
+    content = bytearray(path.read_bytes())
+    start = len(content) // 5
+    content[start : start + 200] = bytes(200)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    with open_video(str(damaged), limits=LIMITS) as video:
+        frames = {frame.index: frame.image for frame in video.frames(range(40))}
+    # The damage lies in the first group; the key frame 12 starts afresh.
+    assert 0 < 40 - len(frames) < 12
+    assert all(np.array_equal(frames[index], pictures[index]) for index in (0, *range(12, 40)))
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "fault"),
+    [
+        ({"max_bytes": 1000}, "too_large"),
+        ({"max_pixels": 96 * 64 - 1}, "too_large"),
+        ({"max_duration_seconds": 1.5}, "too_long"),
+        ({"timeout_seconds": 1e-9}, "timeout"),
+    ],
+)
+def test_limits(simple, limits, fault):
+    assert fault_of(simple, LimitSettings(**limits)) == fault
+
+
+def test_limits_are_met_exactly(simple):
+    limits = LimitSettings(max_bytes=simple.stat().st_size, max_pixels=96 * 64, max_duration_seconds=1.6)
+    with open_video(str(simple), limits=limits) as video:
+        assert len(list(video.frames(range(40)))) == 40
+
+
+def test_the_clock_runs_while_the_caller_works(simple, monkeypatch):
+    with open_video(str(simple), limits=LIMITS) as video:
+        frames = video.frames([0, 39])
+        next(frames)
+        monkeypatch.setattr("dfpipe.video.decoder.time.monotonic", lambda: float("inf"))
+        with pytest.raises(VideoError) as caught:
+            next(frames)
+    assert caught.value.fault == "timeout"
+
+
+# Nothing else is read
+
+
+def test_playlists_and_scripts_open_nothing(tmp_path, library):
+    """FFmpeg, left to guess, follows both to the other file: opening them plainly shows that they work."""
+    shutil.copy(library["h264-b.ts"][0], tmp_path / "secret.ts")
+    playlist = tmp_path / "playlist.m3u8"
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.ts\n#EXT-X-ENDLIST\n", encoding="ascii")
+    script = tmp_path / "script.mp4"
+    script.write_text("ffconcat version 1.0\nfile secret.ts\n", encoding="ascii")
+    for path, name in ((playlist, "hls"), (script, "concat")):
+        with av.open(str(path)) as container:
+            assert container.format.name == name
+        assert fault_of(path) == "unsupported"
+        assert fault_of(path.rename(tmp_path / f"{name}.mp4")) == "unsupported"
+
+
+def test_a_missing_file_is_no_fault_of_the_video(tmp_path):
+    with pytest.raises(FileNotFoundError), open_video(str(tmp_path / "none.mp4"), limits=LIMITS):
+        pass
+
+
+def test_a_store_that_fails_is_no_fault_of_the_video(simple):
+    class Flaky(io.BytesIO):
+        reads = 0
+
+        def read(self, size=-1):
+            self.reads += 1
+            if self.reads > 1:
+                raise ConnectionResetError("gone")
+            return super().read(size)
+
+    with pytest.raises(ConnectionResetError), open_video(Flaky(simple.read_bytes()), limits=LIMITS):
+        pass
