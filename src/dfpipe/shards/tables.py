@@ -1,0 +1,286 @@
+"""The store's Delta tables: shards written whole under deterministic names, then committed.
+
+A shard's file is first put as an object that no reader sees, then added to its table in one transaction.
+Adding the same path again changes nothing, so whoever does not know whether a commit went through repeats it.
+"""
+
+import io
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from dfpipe import __version__
+from dfpipe.settings import S3Settings
+from dfpipe.shards.schemas import SCHEMAS, Table
+from dfpipe.storage import Location, delta_options, open_location, storage_errors
+
+__all__ = ["ShardFile", "Tables", "open_tables"]
+
+ROW_GROUP_BYTES = 32 * 2**20
+"""Uncompressed bytes in a row group: what a reader holds in memory at once."""
+
+SHARD_PATH = re.compile(r"fingerprint=(?P<fingerprint>[^/]+)/(?P<shard>[^/]+)\.parquet")
+"""Path of a shard's file below its table."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """A Parquet file that lies in the store and is not (yet) known to be committed."""
+
+    table: Table
+    """Table it belongs to."""
+    fingerprint: str
+    """Partition it belongs to."""
+    shard: str
+    """Name of the shard, the same in every table."""
+    size_bytes: int
+    """Size of the file."""
+    rows: int
+    """Rows in it."""
+    first_video_id: str
+    """Smallest video_id in it, for readers that skip files."""
+    last_video_id: str
+    """Largest video_id in it."""
+
+    @property
+    def path(self) -> str:
+        """Path below the table's folder."""
+        return f"fingerprint={self.fingerprint}/{self.shard}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The Delta tables of one store; cheap to make, safe to send to a worker."""
+
+    url: str
+    """URL of the store."""
+    s3: S3Settings
+    """How to reach it."""
+
+    def location(self, table: Table) -> Location:
+        """Return the folder of a table."""
+        return open_location(self.url, self.s3).child("tables", table)
+
+    def write_shard(
+        self, table: Table, rows: Sequence[Mapping[str, Any]] | pa.Table, *, fingerprint: str, shard: str
+    ) -> ShardFile | None:
+        """Put a shard's rows into the store as one Parquet file that no reader sees before `commit`.
+
+        Parameters
+        ----------
+        table
+            Table whose schema the rows have, without the ``fingerprint`` column.
+        rows
+            Rows of the shard, in any order; stored sorted by video and frame.
+        fingerprint, shard
+            Partition and name; the same pair always means the same rows.
+
+        Returns
+        -------
+        ShardFile or None
+            None where there are no rows, as then there is nothing to commit.
+        """
+        schema = SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint"))
+        data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        if data.num_rows == 0:
+            return None
+        keys = [name for name in ("video_id", "frame_index") if name in schema.names]
+        data = data.cast(schema).sort_by([(name, "ascending") for name in keys])
+        # Encoded in memory first: a ParquetWriter that is interrupted leaves a valid, shorter file behind.
+        buffer = io.BytesIO()
+        rows_per_group = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
+        pq.write_table(data, buffer, compression="zstd", row_group_size=rows_per_group)
+        span = pc.min_max(data["video_id"]).as_py()
+        file = ShardFile(
+            table=table,
+            fingerprint=fingerprint,
+            shard=shard,
+            size_bytes=buffer.tell(),
+            rows=data.num_rows,
+            first_video_id=span["min"],
+            last_video_id=span["max"],
+        )
+        self.location(table).child(file.path).write_bytes(buffer.getvalue())
+        return file
+
+    def commit(self, files: Sequence[ShardFile | None], *, run_id: str) -> None:
+        """Make shards visible, each table in one transaction, in the order in which the tables first appear.
+
+        A path that is already visible stays as it is.
+        """
+        present = [file for file in files if file is not None]
+        for table in dict.fromkeys(file.table for file in present):
+            actions: list[AddAction | RemoveAction] = [_add_action(file) for file in present if file.table == table]
+            with storage_errors("commit to", self.location(table).url):
+                self._open_or_create(table).create_write_transaction(
+                    actions,
+                    mode="append",
+                    schema=SCHEMAS[table],
+                    partition_by=["fingerprint"],
+                    commit_properties=CommitProperties(
+                        custom_metadata={"run_id": run_id, "dfpipe_version": __version__}, max_commit_retries=50
+                    ),
+                )
+
+    def replace(self, table: Table, data: pa.Table, *, run_id: str) -> None:
+        """Replace all rows of an unpartitioned table in one transaction; the earlier version stays readable."""
+        location = self.location(table)
+        with storage_errors("write", location.url):
+            write_deltalake(
+                location.url,
+                data,
+                mode="overwrite",
+                storage_options=delta_options(self.url, self.s3),
+                commit_properties=CommitProperties(custom_metadata={"run_id": run_id, "dfpipe_version": __version__}),
+            )
+
+    def read(
+        self,
+        table: Table,
+        *,
+        fingerprint: str | None = None,
+        shard: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Read committed rows; a table that was never written has none.
+
+        Parameters
+        ----------
+        table
+            Table to read.
+        fingerprint, shard
+            Read only this partition, or only this shard of it.
+        columns
+            Columns wanted; None is all of them.
+        """
+        schema = SCHEMAS[table]
+        names = list(columns or schema.names)
+        if shard is not None:
+            data = self._read_shard(table, str(fingerprint), shard, names)
+        else:
+            opened = self._open(table)
+            if opened is None:
+                return pa.schema([schema.field(name) for name in names]).empty_table()
+            partition = None if fingerprint is None else pc.field("fingerprint") == fingerprint
+            with storage_errors("read", self.location(table).url):
+                data = opened.to_pyarrow_dataset(as_large_types=True).to_table(columns=names, filter=partition)
+        return data.cast(pa.schema([schema.field(name).with_nullable(True) for name in names]))
+
+    def shards(self, table: Table, fingerprint: str) -> set[str]:
+        """Return the names of the committed shards of one partition."""
+        opened = self._open(table)
+        if opened is None:
+            return set()
+        with storage_errors("read", self.location(table).url):
+            paths = pa.table(opened.get_add_actions())["path"].to_pylist()
+        matches = (SHARD_PATH.fullmatch(path) for path in paths)
+        return {match["shard"] for match in matches if match and match["fingerprint"] == fingerprint}
+
+    def version(self, table: Table) -> int | None:
+        """Return the table's version, None where there is no table."""
+        opened = self._open(table)
+        return None if opened is None else opened.version()
+
+    def roll_forward(self, fingerprint: str, *, run_id: str) -> int:
+        """Finish the commits of shards whose run died between its tables.
+
+        All files of a shard are put before the first is committed, and the ledger (``videos``) is committed last.
+        So a shard seen in ``frames`` or ``faces`` but not in the ledger has all its files, and needs only the rest of
+        its commits.
+
+        Returns
+        -------
+        int
+            Number of shards that were finished.
+        """
+        half = (self.shards("frames", fingerprint) | self.shards("faces", fingerprint)) - self.shards(
+            "videos", fingerprint
+        )
+        for shard in sorted(half):
+            tables: tuple[Table, ...] = ("frames", "faces", "videos")
+            self.commit([self._find_file(table, fingerprint, shard) for table in tables], run_id=run_id)
+        return len(half)
+
+    def _find_file(self, table: Table, fingerprint: str, shard: str) -> ShardFile | None:
+        location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
+        with storage_errors("read", location.url):
+            if not location.fs.exists(location.path):
+                return None
+            with location.fs.open(location.path, "rb") as file:
+                ids = pq.read_table(file, columns=["video_id"])["video_id"]
+            size_bytes = int(location.fs.size(location.path))
+        span = pc.min_max(ids).as_py()
+        return ShardFile(table, fingerprint, shard, size_bytes, len(ids), span["min"], span["max"])
+
+    def _read_shard(self, table: Table, fingerprint: str, shard: str, names: list[str]) -> pa.Table:
+        location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
+        stored = [name for name in names if name != "fingerprint"]
+        data = pq.read_table(io.BytesIO(location.read_bytes()), columns=stored)
+        if "fingerprint" in names:
+            data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
+        return data.select(names)
+
+    def _open(self, table: Table) -> DeltaTable | None:
+        location = self.location(table)
+        if location.is_local and not location.fs.exists(f"{location.path}/_delta_log"):
+            return None
+        with storage_errors("open", location.url):
+            try:
+                return DeltaTable(location.url, storage_options=delta_options(self.url, self.s3))
+            except TableNotFoundError:
+                return None
+
+    def _open_or_create(self, table: Table) -> DeltaTable:
+        opened = self._open(table)
+        if opened is not None:
+            return opened
+        return DeltaTable.create(
+            self.location(table).url,
+            schema=SCHEMAS[table],
+            mode="ignore",
+            partition_by=["fingerprint"],
+            storage_options=delta_options(self.url, self.s3),
+        )
+
+
+def open_tables(store: str, s3: S3Settings) -> Tables:
+    """Open a store's tables and make sure that it can be written to.
+
+    Raises
+    ------
+    StoreError
+        A store that cannot be reached or written.
+    """
+    tables = Tables(str(open_location(store, s3).url), s3)
+    probe = open_location(tables.url, s3).child(".dfpipe-writable")
+    probe.write_bytes(b"")
+    with storage_errors("write", tables.url):
+        probe.fs.rm_file(probe.path)
+    return tables
+
+
+def _add_action(file: ShardFile) -> AddAction:
+    statistics = {
+        "numRecords": file.rows,
+        "minValues": {"video_id": file.first_video_id},
+        "maxValues": {"video_id": file.last_video_id},
+        "nullCount": {"video_id": 0},
+    }
+    return AddAction(
+        path=file.path,
+        size=file.size_bytes,
+        partition_values={"fingerprint": file.fingerprint},
+        modification_time=time.time_ns() // 1_000_000,
+        data_change=True,
+        stats=json.dumps(statistics),
+    )

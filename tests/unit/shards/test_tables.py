@@ -1,0 +1,118 @@
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from dfpipe.errors import StoreError
+from dfpipe.settings import S3Settings
+from dfpipe.shards import SCHEMAS, open_tables
+
+
+def face(video_id, frame_index):
+    row = dict.fromkeys(SCHEMAS["faces"].names, 0.5)
+    return row | {
+        "video_id": video_id,
+        "content_id": "c",
+        "frame_index": frame_index,
+        "crop_size_px": 8,
+        "crop_png": b"png",
+    }
+
+
+def ledger(video_id, shard="s1"):
+    row = dict.fromkeys(SCHEMAS["videos"].names, 0)
+    text = {"content_id": "c", "status": "ok", "reason": "", "container": "mp4", "codec": "h264", "run_id": "r"}
+    return row | text | {"video_id": video_id, "shard": shard, "finished_at": datetime.now(UTC)}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return open_tables(str(tmp_path / "store"), S3Settings())
+
+
+def test_a_table_that_was_never_written_is_empty(tables):
+    assert tables.read("faces", columns=["video_id"]).num_rows == 0
+    assert tables.shards("faces", "fp") == set()
+    assert tables.version("faces") is None
+
+
+def test_rows_are_seen_only_after_the_commit_and_sorted(tables):
+    file = tables.write_shard("faces", [face("b", 30), face("b", 0), face("a", 0)], fingerprint="fp", shard="s1")
+    assert tables.read("faces").num_rows == 0
+    tables.commit([file], run_id="r")
+    rows = tables.read("faces", fingerprint="fp", columns=["video_id", "frame_index", "fingerprint"]).to_pylist()
+    assert rows == [
+        {"video_id": "a", "frame_index": 0, "fingerprint": "fp"},
+        {"video_id": "b", "frame_index": 0, "fingerprint": "fp"},
+        {"video_id": "b", "frame_index": 30, "fingerprint": "fp"},
+    ]
+    assert tables.read("faces").schema.field("crop_png").type == pa.large_binary()
+
+
+def test_committing_twice_doubles_nothing(tables):
+    for _ in range(2):
+        file = tables.write_shard("faces", [face("a", 0), face("a", 30)], fingerprint="fp", shard="s1")
+        tables.commit([file, None], run_id="r")
+    assert tables.read("faces").num_rows == 2
+    assert tables.shards("faces", "fp") == {"s1"}
+
+
+def test_partitions_are_read_alone(tables):
+    for fingerprint in ("old", "new"):
+        tables.commit([tables.write_shard("faces", [face("a", 0)], fingerprint=fingerprint, shard="s")], run_id="r")
+    assert tables.read("faces").num_rows == 2
+    assert tables.read("faces", fingerprint="new", columns=["fingerprint"]).to_pylist() == [{"fingerprint": "new"}]
+    assert tables.shards("faces", "old") == {"s"}
+
+
+def test_one_shard_is_read_without_the_table(tables):
+    tables.commit([tables.write_shard("faces", [face("a", 0)], fingerprint="fp", shard="s")], run_id="r")
+    rows = tables.read("faces", fingerprint="fp", shard="s", columns=["fingerprint", "video_id"]).to_pylist()
+    assert rows == [{"fingerprint": "fp", "video_id": "a"}]
+
+
+def test_no_rows_write_no_file(tables, tmp_path):
+    assert tables.write_shard("faces", [], fingerprint="fp", shard="s1") is None
+    assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("seen", [["faces"], ["frames", "faces"]])
+def test_a_run_that_died_between_two_tables_is_rolled_forward(tables, seen):
+    # Without roll_forward these rows would be written a second time under another shard's name.
+    frame = {"video_id": "a", "content_id": "c", "frame_index": 0, "pts_seconds": 0.0, "width": 1, "height": 1}
+    files = {
+        "frames": tables.write_shard("frames", [frame | {"jpeg": b"j"}], fingerprint="fp", shard="s1"),
+        "faces": tables.write_shard("faces", [face("a", 0)], fingerprint="fp", shard="s1"),
+        "videos": tables.write_shard("videos", [ledger("a")], fingerprint="fp", shard="s1"),
+    }
+    tables.commit([files[table] for table in seen], run_id="dead")
+    assert tables.roll_forward("fp", run_id="next") == 1
+    assert {table: tables.read(table).num_rows for table in files} == {"frames": 1, "faces": 1, "videos": 1}
+    assert tables.roll_forward("fp", run_id="next") == 0
+
+
+def test_replace_keeps_the_earlier_version_readable(tables):
+    row = {"video_id": "a", "url": "u", "dataset": "d", "label": "real", "manipulation": "original", "compression": ""}
+    row |= {"target": "t", "source": None, "split": None, "size_bytes": 1, "content_id": "c", "modified": "m"}
+    for ids in (["a", "b"], ["c"]):
+        data = pa.Table.from_pylist([row | {"video_id": name} for name in ids], schema=SCHEMAS["catalog"])
+        tables.replace("catalog", data, run_id="r")
+    assert tables.read("catalog")["video_id"].to_pylist() == ["c"]
+    assert DeltaTable(tables.location("catalog").url, version=0).count() == 2
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*file"):
+        open_tables(str(tmp_path / "file" / "store"), S3Settings())
+
+
+def test_row_groups_are_bounded_in_bytes(tables, monkeypatch):
+    monkeypatch.setattr("dfpipe.shards.tables.ROW_GROUP_BYTES", 4096)
+    rows = [face("a", index) | {"crop_png": bytes(2000)} for index in range(10)]
+    file = tables.write_shard("faces", rows, fingerprint="fp", shard="s1")
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(f"{tables.location('faces').path}/{file.path}")
+    assert metadata.num_row_groups >= 5
