@@ -1,0 +1,58 @@
+"""Models: rows, splits by identity, grid search, evaluation, and what a verdict needs of a model.
+
+A library for a notebook as much as for the pipeline: it knows no cluster, no orchestrator and no tracking server.
+"""
+
+from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_proba
+from dfpipe.models.data import ColumnBlock, TrainingData
+from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evaluate
+from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
+from dfpipe.models.search import (
+    CandidateResult,
+    FoldResult,
+    FoldTask,
+    RunTasks,
+    SearchResult,
+    run_fold,
+    run_here,
+    search,
+)
+from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
+from dfpipe.models.splits import check_disjoint, grouped_folds, identity_groups, split_groups
+
+__all__ = [
+    "Bundle",
+    "Candidate",
+    "CandidateResult",
+    "ColumnBlock",
+    "Evaluation",
+    "FoldResult",
+    "FoldTask",
+    "ModelKind",
+    "Preprocessing",
+    "RunTasks",
+    "Scores",
+    "SearchResult",
+    "TrainingData",
+    "VideoPrediction",
+    "build",
+    "candidates",
+    "check_disjoint",
+    "classification_text",
+    "confusion_figure",
+    "fit",
+    "frame_level",
+    "grouped_folds",
+    "identity_groups",
+    "load_estimator",
+    "predict_proba",
+    "refit_and_evaluate",
+    "roc_figure",
+    "run_fold",
+    "run_here",
+    "search",
+    "split_groups",
+    "video_level",
+    "video_scores",
+]

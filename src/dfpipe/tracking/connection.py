@@ -1,0 +1,192 @@
+"""Reaching MLflow: a server or a database, one client, no state shared with anything else in the process.
+
+MLflow's fluent functions keep the tracking address and the active run in globals; a flow's threads would meet there.
+Everything here goes through a client of its own instead.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dfpipe.errors import ServiceError
+from dfpipe.settings import MlflowSettings
+
+__all__ = ["Tracking", "importing_mlflow", "open_tracking", "tracking_errors", "tracking_uri"]
+
+PROBE_SECONDS = 5
+ROOT_TAG = "dfpipe.artifact_root"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracking:
+    """An open connection to MLflow."""
+
+    client: Any
+    """The ``mlflow.MlflowClient``; safe to use from several threads."""
+    uri: str
+    """Address of the server or database."""
+    experiment_id: str
+    """Experiment that runs are written to."""
+    settings: MlflowSettings
+    """Names of the experiment, the registered model and the alias."""
+
+    @property
+    def shown_uri(self) -> str:
+        """The address without user name and password."""
+        return _without_password(self.uri)
+
+    def run_url(self, run_id: str) -> str | None:
+        """Return the page of a run on the server; None where there is no server."""
+        if not _is_http(self.uri):
+            return None
+        return f"{self.shown_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+def tracking_uri(settings: MlflowSettings, *, state: Path) -> str:
+    """Return the address in the settings, or that of the database under the state folder."""
+    return settings.tracking_uri or f"sqlite:///{state.absolute()}/mlflow/mlflow.db"
+
+
+def open_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) -> Tracking:
+    """Connect to MLflow and find or create the experiment.
+
+    An experiment that dfpipe made for another artifact root is left alone: the root becomes part of the name then.
+
+    Parameters
+    ----------
+    settings
+        Address and names.
+    state
+        Local folder for the database where the settings name no address.
+    artifact_root
+        Folder or ``s3://`` URL for pictures and models. MLflow reaches S3 by the usual variables, see
+        `dfpipe.storage.boto_environment`.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    """
+    uri = tracking_uri(settings, state=state)
+    root = artifact_root if "://" in artifact_root else str(Path(artifact_root).absolute())
+    if settings.tracking_uri is None:
+        _make_folder(state / "mlflow")
+    if _is_http(uri):
+        _probe(uri)
+    _quiet_environment()
+    with importing_mlflow():
+        from mlflow import MlflowClient  # noqa: PLC0415 - a second of import, and quietness comes first
+
+    _quiet_loggers()
+    # A database's store is imported, and its tables are made, when the first client is.
+    with tracking_errors("open", uri), importing_mlflow():
+        client = MlflowClient(uri, registry_uri=uri)
+        experiment_id = _experiment(client, settings.experiment, root)
+    return Tracking(client, uri, experiment_id, settings)
+
+
+@contextmanager
+def importing_mlflow() -> Iterator[None]:
+    """Keep to itself what MLflow warns of while it is imported: its own use of SQLAlchemy and of type hints."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def tracking_errors(verb: str, uri: str) -> Iterator[None]:
+    """Turn what MLflow raises inside the block into one clear `ServiceError`.
+
+    Parameters
+    ----------
+    verb
+        What was being done, such as ``"record the training in"``.
+    uri
+        Address of MLflow.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
+    from requests.exceptions import RequestException  # noqa: PLC0415 - only met together with MLflow
+
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        reason = " ".join(str(error).split())
+        raise ServiceError(
+            f"cannot {verb} MLflow at {_without_password(uri)}: {reason[:300]}; check mlflow.tracking_uri"
+        ) from error
+
+
+def _experiment(client: Any, name: str, artifact_root: str) -> str:
+    experiment = _find_or_create(client, name, artifact_root)
+    if experiment.tags.get(ROOT_TAG, artifact_root) != artifact_root:
+        # An experiment keeps its files in one place for life; another store needs another experiment.
+        experiment = _find_or_create(client, f"{name} ({artifact_root})", artifact_root)
+    return str(experiment.experiment_id)
+
+
+def _find_or_create(client: Any, name: str, artifact_root: str) -> Any:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            client.create_experiment(name, artifact_location=artifact_root, tags={ROOT_TAG: artifact_root})
+        except MlflowException as error:
+            # Another run may have been faster.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = client.get_experiment_by_name(name)
+    if experiment.lifecycle_stage == "deleted":
+        raise ServiceError(
+            f"MLflow experiment {name!r} is deleted; restore it, or set mlflow.experiment to another name"
+        )
+    return experiment
+
+
+def _probe(uri: str) -> None:
+    # The client itself would try for minutes before it gave up.
+    import requests  # noqa: PLC0415 - comes with MLflow
+
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS)
+    except requests.exceptions.RequestException as error:
+        raise ServiceError(
+            f"no MLflow server answers at {_without_password(uri)}; start one with `dfpipe up`, "
+            "or set mlflow.tracking_uri to null to use a local database"
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"cannot make {folder} for MLflow's database: {error.strerror}; set state to a folder that can be written"
+        ) from error
+
+
+def _quiet_environment() -> None:
+    # Read once, when MLflow is imported: no telemetry, and no links on stdout, which belongs to the command line.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+def _quiet_loggers() -> None:
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_http(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _without_password(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri

@@ -1,0 +1,308 @@
+"""A training as MLflow shows it: one parent run, a child run for every candidate, and the best model registered."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dfpipe.models.bundle import Preprocessing
+from dfpipe.models.data import REAL_AND_FAKE, TrainingData
+from dfpipe.models.evaluate import Evaluation
+from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.search import CandidateResult, SearchResult
+from dfpipe.settings import SplitSettings
+from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
+
+__all__ = ["TrainingRecord", "find_finished", "record_training"]
+
+METRICS_PER_REQUEST = 500
+WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
+"""Figures whose standard deviation over the folds is recorded too; of all of them it would drown the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """A training that is on record in MLflow, whole."""
+
+    run_id: str
+    """The parent run."""
+    experiment_id: str
+    """Its experiment."""
+    candidate: str
+    """Name of the candidate that won."""
+    model_name: str
+    """Registered model."""
+    model_version: str
+    """Its version."""
+    metrics: Mapping[str, float]
+    """Figures of the winner: ``test_video_auc``, ``test_frame_accuracy``, ``val_video_auc`` and so on."""
+    url: str | None
+    """Page of the run; None where MLflow runs without a server."""
+
+
+def record_training(
+    tracking: Tracking,
+    *,
+    data: TrainingData,
+    train_videos: NDArray[np.intp],
+    test_videos: NDArray[np.intp],
+    split: SplitSettings,
+    search: SearchResult,
+    evaluations: Sequence[Evaluation],
+    preprocessing: Preprocessing,
+    fingerprint: str,
+    tags: Mapping[str, str],
+) -> TrainingRecord:
+    """Record a grid search and its evaluation, and register the best model under the alias in the settings.
+
+    Parameters
+    ----------
+    tracking
+        Open connection.
+    data
+        All rows.
+    train_videos, test_videos
+        Indices of the videos on each side of the split.
+    split
+        How they were divided.
+    search
+        Every candidate, failed ones included; each becomes a child run.
+    evaluations
+        Figures on the held-out videos, of the search's best candidate and of any others.
+    preprocessing
+        How videos became rows; stored with the model.
+    fingerprint
+        Of everything that decides the outcome; `find_finished` looks for it.
+    tags
+        Further tags of the parent run.
+
+    Returns
+    -------
+    TrainingRecord
+        The parent run ends as FINISHED only when the model is registered and has its alias.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    StoreError
+        Pictures or the model cannot be written.
+    """
+    winner = next(one for one in evaluations if one.candidate == search.best.candidate)
+    with (
+        tracking_errors("record the training in", tracking.uri),
+        _run(
+            tracking,
+            f"train {fingerprint[:8]}",
+            tags={**tags, "dfpipe.fingerprint": fingerprint, "dfpipe.candidate": winner.candidate.name},
+        ) as run_id,
+        TemporaryDirectory(prefix="dfpipe-") as scratch,
+    ):
+        evaluated = {evaluation.candidate: evaluation for evaluation in evaluations}
+        for rank, result in enumerate(search.ranking, start=1):
+            _record_candidate(tracking, run_id, rank, result, evaluated.get(result.candidate))
+        split_json = _split_json(data, train_videos, test_videos, split)
+        _log(
+            tracking,
+            run_id,
+            params={
+                **_data_params(data, train_videos, test_videos),
+                **{f"split.{name}": value for name, value in split.model_dump().items()},
+                "candidates": len(search.ranking),
+                "best": winner.candidate.name,
+            },
+            tags={"dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest()},
+        )
+        metrics = {**_prefixed("val_", search.best.mean), **_test_metrics(winner)}
+        folder = Path(scratch, "run")
+        _write_evaluation(folder, winner)
+        roc_figure(evaluations).savefig(folder / "roc.png", dpi=110)
+        Path(folder, "split.json").write_text(split_json, encoding="utf-8")
+        _upload(tracking, run_id, folder)
+        version = register_model(
+            tracking,
+            run_id=run_id,
+            evaluation=winner,
+            X=data.X[:1],
+            preprocessing=preprocessing,
+            fingerprint=fingerprint,
+            metrics=metrics,
+            scratch=Path(scratch, "model"),
+        )
+        _log(tracking, run_id, tags={"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)})
+    return _record(tracking, tracking.client.get_run(run_id))
+
+
+def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None:
+    """Return the newest training with this fingerprint that ended well and whose model is still registered.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    """
+    with tracking_errors("search", tracking.uri):
+        runs = tracking.client.search_runs(
+            [tracking.experiment_id],
+            f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+        )
+        for run in runs:
+            record = _record(tracking, run)
+            if model_exists(tracking, record.model_name, record.model_version):
+                return record
+    return None
+
+
+def _record(tracking: Tracking, run: Any) -> TrainingRecord:
+    tags = run.data.tags
+    return TrainingRecord(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        candidate=tags["dfpipe.candidate"],
+        model_name=tags["dfpipe.model_name"],
+        model_version=tags["dfpipe.model_version"],
+        metrics=dict(run.data.metrics),
+        url=tracking.run_url(run.info.run_id),
+    )
+
+
+def _record_candidate(
+    tracking: Tracking, parent_id: str, rank: int, result: CandidateResult, evaluation: Evaluation | None
+) -> None:
+    tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank)}
+    if result.error is not None:
+        tags |= {"dfpipe.error": result.error[:5000]}
+    candidate = result.candidate
+    with _run(tracking, candidate.name, tags=tags, seconds=result.seconds, failed=result.error is not None) as run_id:
+        means = {**_prefixed("val_", result.mean), "fit_seconds": result.seconds}
+        spread = {f"val_{name}_std": result.std[name] for name in WITH_SPREAD if name in result.std}
+        tested = _test_metrics(evaluation) if evaluation is not None else {}
+        _log(
+            tracking,
+            run_id,
+            params={"model": candidate.model, **dict(candidate.params), "seed": candidate.seed},
+            metrics=[
+                *_at_step(0, {**means, **spread, **tested}),
+                *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),
+            ],
+        )
+        if evaluation is not None:
+            with TemporaryDirectory(prefix="dfpipe-") as scratch:
+                _write_evaluation(Path(scratch), evaluation)
+                _upload(tracking, run_id, Path(scratch))
+
+
+@contextmanager
+def _run(
+    tracking: Tracking, name: str, *, tags: Mapping[str, str], seconds: float = 0, failed: bool = False
+) -> Iterator[str]:
+    """Open a run that ended work of so many seconds, and end it as FAILED if asked or if the block raises."""
+    run = tracking.client.create_run(
+        tracking.experiment_id,
+        start_time=int((time.time() - seconds) * 1000),
+        tags={"mlflow.source.name": "dfpipe", **tags},
+        run_name=name,
+    )
+    run_id: str = run.info.run_id
+    try:
+        yield run_id
+    except BaseException:
+        tracking.client.set_terminated(run_id, "FAILED")
+        raise
+    tracking.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+def _log(
+    tracking: Tracking,
+    run_id: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    metrics: Sequence[Any] = (),
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    from mlflow.entities import Param, RunTag  # noqa: PLC0415 - slow to import
+
+    for start in range(0, max(len(metrics), 1), METRICS_PER_REQUEST):
+        tracking.client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
+    tracking.client.log_batch(
+        run_id,
+        params=[Param(name, str(value)) for name, value in (params or {}).items()],
+        tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+    )
+
+
+def _at_step(step: int, metrics: Mapping[str, float]) -> Iterable[Any]:
+    from mlflow.entities import Metric  # noqa: PLC0415 - slow to import
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in metrics.items()]
+
+
+def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {prefix + name: value for name, value in metrics.items()}
+
+
+def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {**evaluation.frame.named("test_frame_"), **evaluation.video.named("test_video_")}
+
+
+def _data_params(
+    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp]
+) -> dict[str, str | int]:
+    labels = data.video_labels
+    params: dict[str, str | int] = {
+        "features": "+".join(block.feature for block in data.columns),
+        "columns": data.X.shape[1],
+        "dtype": str(data.X.dtype),
+    }
+    for side, videos in (("train", train_videos), ("test", test_videos)):
+        params |= {
+            f"{side}.real_videos": int((labels[videos] == 0).sum()),
+            f"{side}.fake_videos": int((labels[videos] == 1).sum()),
+            f"{side}.faces": len(data.rows_of(videos)),
+            f"{side}.groups": len(np.unique(data.groups[videos])),
+        }
+    return params
+
+
+def _split_json(
+    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp], split: SplitSettings
+) -> str:
+    sides = {
+        side: {data.video_ids[video]: int(data.groups[video]) for video in videos}
+        for side, videos in (("train", train_videos), ("test", test_videos))
+    }
+    return json.dumps({"by": "identity groups", **split.model_dump(), **sides}, indent=1, sort_keys=True) + "\n"
+
+
+def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    confusion_figure(evaluation).savefig(folder / "confusion_matrix.png", dpi=110)
+    (folder / "classification_report.txt").write_text(classification_text(evaluation), encoding="utf-8")
+    predictions = evaluation.predictions
+    table = pa.table(
+        {
+            "video_id": [one.video_id for one in predictions],
+            "label": [REAL_AND_FAKE[one.label] for one in predictions],
+            "score": pa.array([one.score for one in predictions], pa.float64()),
+            "frames": pa.array([one.frames for one in predictions], pa.int32()),
+        }
+    )
+    pq.write_table(table, folder / "predictions.parquet")
+
+
+def _upload(tracking: Tracking, run_id: str, folder: Path) -> None:
+    with artifact_errors("write", f"artifacts of run {run_id}"):
+        tracking.client.log_artifacts(run_id, str(folder))

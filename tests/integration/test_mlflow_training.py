@@ -1,0 +1,410 @@
+"""A training recorded in a real MLflow: a database, a server, an object store."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from dfpipe.errors import ModelNotFoundError, ServiceError, StoreError
+from dfpipe.models import (
+    Candidate,
+    ColumnBlock,
+    Preprocessing,
+    TrainingData,
+    grouped_folds,
+    predict_proba,
+    refit_and_evaluate,
+    search,
+    split_groups,
+)
+from dfpipe.settings import ExtractSettings, MlflowSettings, PixelsSettings, S3Settings, SplitSettings
+from dfpipe.storage import boto_environment
+from dfpipe.tracking import find_finished, load_champion, open_tracking, record_training
+
+SERVER_SECONDS = 120
+SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
+FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
+BOOSTED = Candidate("xgboost", (("max_depth", 2), ("n_estimators", 5)), 0)
+BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
+EVERYTHING = (FOREST, BOOSTED, BROKEN)
+
+
+@dataclass
+class Training:
+    """A small training and the arguments by which it is recorded."""
+
+    data: TrainingData
+    arguments: dict[str, Any]
+
+    @property
+    def winner(self):
+        best = self.arguments["search"].best.candidate
+        return next(one for one in self.arguments["evaluations"] if one.candidate == best)
+
+    def record(self, tracking, fingerprint="f" * 16):
+        return record_training(tracking, **self.arguments, fingerprint=fingerprint, tags={"dfpipe.run": "r1"})
+
+
+def make_training(grid=EVERYTHING, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    videos, frames, columns = 20, 2, 48
+    labels = (np.arange(videos) % 2).astype(np.int8)
+    y = np.repeat(labels, frames)
+    X = rng.integers(0, 120, (len(y), columns)).astype(dtype)
+    X[:, :4] += (90 * y[:, None]).astype(dtype)
+    data = TrainingData(
+        X=X,
+        y=y,
+        video=np.repeat(np.arange(videos, dtype=np.int32), frames),
+        video_ids=tuple(f"set/method/c23/{number:03d}" for number in range(videos)),
+        groups=np.arange(videos, dtype=np.int32) // 2,
+        columns=(ColumnBlock("pixels", 0, columns),),
+    )
+    train, test = split_groups(data.groups, labels, test_fraction=SPLIT.test_fraction, seed=SPLIT.seed)
+    folds = grouped_folds(data.groups, labels, folds=SPLIT.folds, seed=SPLIT.seed, videos=train)
+    found = search(data, folds, grid)
+    return Training(
+        data,
+        {
+            "data": data,
+            "train_videos": train,
+            "test_videos": test,
+            "split": SPLIT,
+            "search": found,
+            "evaluations": [
+                refit_and_evaluate(data, train, test, one.candidate) for one in found.best_per_model.values()
+            ],
+            "preprocessing": Preprocessing(
+                extract=ExtractSettings(),
+                features=(PixelsSettings(size_px=4),),
+                columns=data.columns,
+                dtype=np.dtype(dtype).name,
+                weights_sha256="ab" * 32,
+                faces_fingerprint="0123456789abcdef",
+                dfpipe_version="1.2.3",
+            ),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def training():
+    return make_training()
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables, which take seconds to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_tracking(MlflowSettings(experiment="other"), state=folder, artifact_root=str(folder))
+    return folder / "mlflow/mlflow.db"
+
+
+@pytest.fixture
+def state(empty_database, tmp_path):
+    """A state folder with a database of its own."""
+    return copy_database(empty_database, tmp_path / "state")
+
+
+def copy_database(database, state):
+    (state / "mlflow").mkdir(parents=True)
+    shutil.copy(database, state / "mlflow/mlflow.db")
+    return state
+
+
+@pytest.fixture(scope="module")
+def recorded(training, empty_database, tmp_path_factory):
+    """The training in a database with a local artifact root: (tracking, record, root)."""
+    folder = tmp_path_factory.mktemp("recorded")
+    copy_database(empty_database, folder / "state")
+    tracking = open_tracking(MlflowSettings(), state=folder / "state", artifact_root=str(folder / "store/mlflow"))
+    return tracking, training.record(tracking), folder
+
+
+def children_of(tracking, record):
+    runs = tracking.client.search_runs([record.experiment_id], f"tags.`mlflow.parentRunId` = '{record.run_id}'")
+    return {run.info.run_name: run for run in runs}
+
+
+def test_the_parent_run_tells_the_whole_story(recorded, training):
+    tracking, record, _ = recorded
+    run = tracking.client.get_run(record.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dfpipe.fingerprint"] == "f" * 16
+    assert run.data.tags["dfpipe.run"] == "r1"
+    assert run.data.params["best"] == training.winner.candidate.name == record.candidate
+    assert run.data.params["test.real_videos"] == "3"
+    assert run.data.params["split.test_fraction"] == "0.3"
+    assert run.data.metrics["test_video_auc"] == training.winner.video.auc
+    assert run.data.metrics["test_frame_accuracy"] == training.winner.frame.accuracy
+    assert run.data.metrics["val_video_auc"] == training.arguments["search"].best.mean["video_auc"]
+    assert dict(run.data.metrics) == record.metrics
+    assert record.url is None
+
+
+def test_every_candidate_is_a_child_and_a_failed_one_says_so(recorded, training):
+    tracking, record, _ = recorded
+    children = children_of(tracking, record)
+    assert set(children) == {candidate.name for candidate in EVERYTHING}
+    failed = children[BROKEN.name]
+    assert failed.info.status == "FAILED"
+    assert "max_features" in failed.data.tags["dfpipe.error"]
+    assert "val_video_auc" not in failed.data.metrics
+    for candidate in (FOREST, BOOSTED):
+        child = children[candidate.name]
+        result = next(one for one in training.arguments["search"].ranking if one.candidate == candidate)
+        assert child.info.status == "FINISHED"
+        assert child.data.params["model"] == candidate.model
+        assert child.data.params["max_depth"] == str(dict(candidate.params)["max_depth"])
+        assert child.data.metrics["val_video_auc"] == result.mean["video_auc"]
+        assert child.data.metrics["val_video_auc_std"] == result.std["video_auc"]
+        history = tracking.client.get_metric_history(child.info.run_id, "fold_video_auc")
+        assert [entry.value for entry in sorted(history, key=lambda entry: entry.step)] == [
+            fold.metrics["video_auc"] for fold in result.folds
+        ]
+
+
+def test_artifacts_are_in_the_store(recorded, training):
+    tracking, record, folder = recorded
+    artifacts = Path(tracking.client.get_run(record.run_id).info.artifact_uri)
+    assert artifacts.is_relative_to(folder / "store/mlflow")
+    assert {path.name for path in artifacts.iterdir()} == {
+        "classification_report.txt",
+        "confusion_matrix.png",
+        "predictions.parquet",
+        "roc.png",
+        "split.json",
+    }
+    assert "f1-score" in (artifacts / "classification_report.txt").read_text()
+    split = json.loads((artifacts / "split.json").read_text())
+    assert len(split["train"]) == 14
+    assert not set(split["train"].values()) & set(split["test"].values())
+    rows = pq.read_table(artifacts / "predictions.parquet").to_pylist()
+    assert {row["video_id"] for row in rows} == set(split["test"])
+    assert rows[0]["score"] == training.winner.predictions[0].score
+    for name, child in children_of(tracking, record).items():
+        evaluated = Path(child.info.artifact_uri, "confusion_matrix.png").is_file()
+        assert evaluated == (name != BROKEN.name)
+
+
+def test_a_finished_training_is_found_again(recorded):
+    tracking, record, folder = recorded
+    assert find_finished(tracking, "f" * 16) == record
+    assert find_finished(tracking, "0" * 16) is None
+    again = open_tracking(MlflowSettings(), state=folder / "state", artifact_root=str(folder / "store/mlflow"))
+    assert find_finished(again, "f" * 16) == record
+
+
+def test_the_model_comes_back_with_its_preprocessing(recorded, training):
+    tracking, record, _ = recorded
+    for alias_or_version in ("champion", record.model_version):
+        bundle = load_champion(tracking, name="dfpipe", alias_or_version=alias_or_version)
+        assert bundle.version == record.model_version
+        assert bundle.preprocessing == training.arguments["preprocessing"]
+        expected = training.winner.model.predict_proba(training.data.X)[:, 1]
+        assert np.array_equal(predict_proba(bundle, training.data.X), expected)
+
+
+@pytest.mark.parametrize("name", ["dfpipe", "other"])
+def test_a_model_that_is_not_there_is_not_found(recorded, name):
+    for alias_or_version in ("nobody", "99"):
+        with pytest.raises(
+            ModelNotFoundError, match=rf"'{name}' has no version or alias '{alias_or_version}'.*dfpipe run"
+        ):
+            load_champion(recorded[0], name=name, alias_or_version=alias_or_version)
+
+
+def test_a_model_that_somebody_else_registered_is_not_trusted(recorded):
+    tracking, record, _ = recorded
+    source = tracking.client.get_model_version("dfpipe", record.model_version).source
+    tracking.client.create_registered_model("foreign")
+    tracking.client.create_model_version("foreign", source, await_creation_for=None)
+    with pytest.raises(ModelNotFoundError, match="carries no hash"):
+        load_champion(tracking, name="foreign", alias_or_version="1")
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, as its user would see them
+@pytest.mark.parametrize("kind", [FOREST, BOOSTED], ids=["forest", "xgboost"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kind, dtype):
+    small = make_training((kind,), dtype)
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "store"))
+    record = small.record(tracking)
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking.uri)
+    try:
+        flavour = mlflow.sklearn if kind is FOREST else mlflow.xgboost
+        loaded = flavour.load_model("models:/dfpipe@champion")
+        assert type(loaded) is type(small.winner.model)
+        expected = small.winner.model.predict_proba(small.data.X)
+        assert np.array_equal(loaded.predict_proba(small.data.X), expected)
+        generic = mlflow.pyfunc.load_model("models:/dfpipe@champion")
+        assert generic.metadata.signature.inputs.inputs[0].shape == (-1, 48)
+        assert generic.metadata.signature.inputs.inputs[0].type == dtype
+        assert np.array_equal(generic.predict(small.data.X), expected.argmax(axis=1))
+    finally:
+        mlflow.set_tracking_uri(before)
+
+    folder = Path(tracking.client.get_model_version("dfpipe", record.model_version).source)
+    model = folder / ("model.skops" if kind is FOREST else "model.ubj")
+    for file in (model, folder / "extra_files/preprocessing.json"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(StoreError, match=rf"{file.name} of version 1 .* was changed since"):
+            load_champion(tracking, name="dfpipe", alias_or_version="champion")
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    load_champion(tracking, name="dfpipe", alias_or_version="champion")
+    model.unlink()
+    with pytest.raises(StoreError, match=f"{model.name}"):
+        load_champion(tracking, name="dfpipe", alias_or_version="champion")
+
+
+def test_a_training_whose_model_is_gone_or_that_broke_off_is_not_finished(training, state, tmp_path, monkeypatch):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "store"))
+    first = training.record(tracking)
+    second = training.record(tracking)
+    assert (first.model_version, second.model_version) == ("1", "2")
+    assert find_finished(tracking, "f" * 16) == second
+    tracking.client.delete_model_version("dfpipe", "2")
+    assert find_finished(tracking, "f" * 16) == first
+    tracking.client.delete_registered_model("dfpipe")
+    assert find_finished(tracking, "f" * 16) is None
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_model_artifacts", full)
+    with pytest.raises(StoreError, match="no space left"):
+        training.record(tracking, "b" * 16)
+    assert find_finished(tracking, "b" * 16) is None
+    (run,) = tracking.client.search_runs([tracking.experiment_id], f"tags.`dfpipe.fingerprint` = '{'b' * 16}'")
+    assert run.info.status == "FAILED"
+
+
+def test_nothing_is_printed_or_left_in_the_working_folder(training, state, tmp_path, monkeypatch, capfd, caplog):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with caplog.at_level(logging.INFO):
+        tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "store"))
+        training.record(tracking)
+        load_champion(tracking, name="dfpipe", alias_or_version="champion")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert [record.getMessage() for record in caplog.records] == []
+    assert list(Path().iterdir()) == []
+
+
+def test_another_store_gets_another_experiment(state, tmp_path):
+    opened = [
+        open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / root))
+        for root in ("one", "two", "one", "two")
+    ]
+    ids = [tracking.experiment_id for tracking in opened]
+    assert ids[0] != ids[1]
+    assert ids[:2] == ids[2:]
+    second = opened[1].client.get_experiment(ids[1])
+    assert second.name == f"dfpipe ({tmp_path / 'two'})"
+    assert second.artifact_location == str(tmp_path / "two")
+
+
+def test_a_deleted_experiment_is_one_line(state, tmp_path):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path))
+    tracking.client.delete_experiment(tracking.experiment_id)
+    with pytest.raises(ServiceError, match=r"'dfpipe' is deleted; restore it, or set mlflow\.experiment"):
+        open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Address of a real MLflow server on a free port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--default-artifact-root", str(tmp_path)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=tmp_path, env=environment, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until_healthy(url, process, tmp_path / "server.log")
+            yield url
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(timeout=30)
+
+
+def wait_until_healthy(url, process, log):
+    deadline = time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urlopen(f"{url}/health", timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"no server after {SERVER_SECONDS} s: {log.read_text()}")
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_server_serves_as_well_as_a_database(training, server, tmp_path, capfd):
+    settings = MlflowSettings(tracking_uri=server)
+    tracking = open_tracking(settings, state=tmp_path, artifact_root=str(tmp_path / "store/mlflow"))
+    capfd.readouterr()
+    record = training.record(tracking)
+    assert capfd.readouterr() == ("", "")
+    assert record.url == f"{server}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+    assert find_finished(tracking, "f" * 16) == record
+    assert len(children_of(tracking, record)) == 3
+    bundle = load_champion(tracking, name="dfpipe", alias_or_version="champion")
+    expected = training.winner.model.predict_proba(training.data.X)[:, 1]
+    assert np.array_equal(predict_proba(bundle, training.data.X), expected)
+    assert any((tmp_path / "store/mlflow/models").rglob("preprocessing.json"))
+    with pytest.raises(ModelNotFoundError):
+        load_champion(tracking, name="dfpipe", alias_or_version="nobody")
+
+
+@pytest.mark.services
+def test_artifacts_can_lie_in_a_bucket(training, state, tmp_path, monkeypatch):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    try:
+        host, port = moto.get_host_and_port()
+        s3 = S3Settings(endpoint_url=f"http://{host}:{port}", access_key_id="key", secret_access_key="secret")
+        for name, value in boto_environment(s3).items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3", endpoint_url=s3.endpoint_url).create_bucket(Bucket="trainings")
+        tracking = open_tracking(MlflowSettings(), state=state, artifact_root="s3://trainings/store/mlflow")
+        record = training.record(tracking)
+        assert find_finished(tracking, "f" * 16) == record
+        bundle = load_champion(tracking, name="dfpipe", alias_or_version="champion")
+        assert bundle.preprocessing == training.arguments["preprocessing"]
+        assert not (tmp_path / "store").exists()
+        gone = open_tracking(MlflowSettings(), state=state, artifact_root="s3://missing/mlflow")
+        with pytest.raises(StoreError, match="there is no such bucket"):
+            training.record(gone)
+    finally:
+        moto.stop()
