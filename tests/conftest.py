@@ -1,0 +1,44 @@
+"""What all tests share: a real S3 server, started once by the first test that asks for it, and no deadlines."""
+
+from contextlib import closing
+from uuid import uuid4
+
+import boto3
+import pytest
+from hypothesis import settings
+
+from dfpipe.services import down, missing_programs, s3_access, up
+from dfpipe.storage import open_location
+from dfpipe.testing import free_port, require_service
+
+# The machines are shared: how long one example takes says nothing.
+settings.register_profile("dfpipe", deadline=None)
+settings.load_profile("dfpipe")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """Settings that reach a running S3 server."""
+    if missing := missing_programs():
+        require_service(f"the S3 server's programs are not installed ({', '.join(missing)})")
+    state = tmp_path_factory.mktemp("s3")
+    up(state, ["s3"], mlflow_backend="", artifact_root="", ports={"s3": free_port()})
+    yield s3_access(state).settings
+    down(state)
+
+
+@pytest.fixture
+def bucket(s3):
+    """URL of an empty bucket of one's own."""
+    name = f"test-{uuid4().hex}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint_url,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=s3.secret_access_key.get_secret_value(),
+    )
+    with closing(client):
+        client.create_bucket(Bucket=name)
+    yield f"s3://{name}"
+    open_location(f"s3://{name}", s3).fs.rm(name, recursive=True)
