@@ -1,0 +1,114 @@
+"""Committed feature rows joined with the catalog's labels and people, as the arrays that models learn from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dfpipe.catalog import Video
+from dfpipe.errors import TrainingDataError
+from dfpipe.models import ColumnBlock, TrainingData, identity_groups
+from dfpipe.models.data import FeatureMatrix
+from dfpipe.plan import feature_fingerprint, usable_videos
+from dfpipe.settings import FeatureSettings
+from dfpipe.shards import Tables
+
+__all__ = ["join_features", "load_training_data"]
+
+
+def load_training_data(
+    catalog: Sequence[Video], tables: Tables, features: Sequence[FeatureSettings], *, faces_fingerprint: str
+) -> tuple[list[Video], TrainingData]:
+    """Read the feature rows of every usable video.
+
+    Labels and people come from the catalog, never from the feature rows, so correcting a label recomputes nothing.
+
+    Parameters
+    ----------
+    catalog
+        Every video of the source.
+    tables
+        The store.
+    features
+        Feature sets, joined side by side in this order.
+    faces_fingerprint
+        Which crops the features were computed from.
+
+    Returns
+    -------
+    list of Video
+        The videos that have rows, sorted by video_id.
+    TrainingData
+        Their rows; ``video_ids`` in the order of the list.
+
+    Raises
+    ------
+    TrainingDataError
+        No video has faces, or a feature set lacks rows that another has.
+    """
+    videos = usable_videos(catalog, tables, faces_fingerprint=faces_fingerprint)
+    if not videos:
+        raise TrainingDataError(
+            f"none of the {len(catalog)} videos of the catalog has a face in the store; see `dfpipe status --failures`"
+        )
+    position = {(video.video_id, video.content_id): index for index, video in enumerate(videos)}
+    owner: NDArray[np.int32] | None = None
+    blocks: list[FeatureMatrix] = []
+    for feature in features:
+        rows = tables.read(
+            "features",
+            fingerprint=feature_fingerprint(feature, faces_fingerprint),
+            columns=["video_id", "content_id", "frame_index", "dtype", "values"],
+        ).sort_by([("video_id", "ascending"), ("content_id", "ascending"), ("frame_index", "ascending")])
+        keys = zip(rows["video_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True)
+        index = np.array([position.get(key, -1) for key in keys], np.int32)
+        if owner is not None and not np.array_equal(owner, index[index >= 0]):
+            raise TrainingDataError(
+                f"feature set {feature.name} has {(index >= 0).sum()} rows where {features[0].name} has {len(owner)}; "
+                "run `dfpipe run --until features` to compute what is missing"
+            )
+        owner = index[index >= 0]
+        blocks.append(_matrix(rows.filter(pa.array(index >= 0))))
+    assert owner is not None  # noqa: S101 - the settings refuse an empty list of feature sets
+    X, columns = join_features(blocks, [feature.name for feature in features])
+    labels = np.array([video.label == "fake" for video in videos], np.int8)
+    data = TrainingData(
+        X=X,
+        y=labels[owner],
+        video=owner,
+        video_ids=tuple(video.video_id for video in videos),
+        groups=identity_groups([video.identities for video in videos]),
+        columns=columns,
+    )
+    return videos, data
+
+
+def join_features(
+    blocks: Sequence[FeatureMatrix], names: Sequence[str]
+) -> tuple[FeatureMatrix, tuple[ColumnBlock, ...]]:
+    """Put feature sets side by side: uint8 if all are, else float32.
+
+    Parameters
+    ----------
+    blocks
+        One array of shape (n, columns) for each feature set.
+    names
+        Their names.
+    """
+    edges = np.cumsum([0, *(block.shape[1] for block in blocks)]).tolist()
+    columns = tuple(ColumnBlock(name, start, stop) for name, start, stop in zip(names, edges, edges[1:], strict=False))
+    if len(blocks) == 1:
+        return blocks[0], columns
+    joined: FeatureMatrix = np.concatenate(blocks, axis=1, dtype=np.result_type(*blocks))
+    return joined, columns
+
+
+def _matrix(rows: pa.Table) -> FeatureMatrix:
+    if rows.num_rows == 0:
+        return np.empty((0, 0), np.float32)
+    dtypes = pc.unique(rows["dtype"]).to_pylist()
+    flat = b"".join(value.as_buffer() for value in rows["values"])
+    matrix: FeatureMatrix = np.frombuffer(flat, dtypes[0]).reshape(rows.num_rows, -1)
+    return matrix

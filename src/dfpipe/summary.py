@@ -1,0 +1,66 @@
+"""What a run found and did, in numbers that the terminal, the JSON output and the flow's page share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dfpipe.tracking import TrainingRecord
+
+__all__ = ["RunSummary"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run from its first to its last stage."""
+
+    videos: int
+    """Videos in the catalog."""
+    extracted: int
+    """Videos whose faces this run extracted."""
+    kept: int
+    """Videos whose work stood."""
+    statuses: Mapping[str, int]
+    """Videos extracted by this run, by ledger status."""
+    faces: int
+    """Face crops that this run wrote."""
+    feature_rows: int
+    """Feature rows that this run wrote."""
+    trained: bool
+    """Whether this run trained; False where an earlier training of the same rows and settings stands."""
+    training: TrainingRecord | None
+    """The training of these rows and settings; None where the run stopped before."""
+    seconds: float
+    """How long the run took."""
+
+    @property
+    def did_nothing(self) -> bool:
+        """Whether everything stood already."""
+        return not (self.extracted or self.feature_rows or self.trained)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what there is to say as (what, how much) pairs."""
+        rows = [("videos", f"{self.videos} in the catalog: {self.extracted} extracted, {self.kept} kept")]
+        if self.extracted:
+            states = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
+            rows.append(("faces", f"{self.faces} written ({states})"))
+        if self.feature_rows:
+            rows.append(("features", f"{self.feature_rows} rows written"))
+        if self.training is not None:
+            record = self.training
+            rows.append(("training", f"{'made now' if self.trained else 'kept'}: {record.candidate}"))
+            rows.append(
+                (
+                    "held-out people",
+                    "video AUC {test_video_auc:.3f}, video accuracy {test_video_accuracy:.3f}, "
+                    "frame accuracy {test_frame_accuracy:.3f}".format(**record.metrics),
+                )
+            )
+            rows.append(("model", f"{record.model_name} version {record.model_version}, run {record.run_id}"))
+        rows.append(("took", f"{self.seconds:.0f} s" + ("; nothing had to be redone" if self.did_nothing else "")))
+        return rows
+
+    def to_markdown(self) -> str:
+        """Return the same as a table for the flow run's page."""
+        lines = ["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in self.rows())]
+        if self.training is not None and self.training.url:
+            lines.append(f"\n[The training in MLflow]({self.training.url})")
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,138 @@
+"""From committed features to a registered model, step by step."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfpipe import __version__, progress
+from dfpipe.catalog import Video
+from dfpipe.engine import Engine
+from dfpipe.faces import open_detector
+from dfpipe.models import (
+    Evaluation,
+    Preprocessing,
+    SearchResult,
+    TrainingData,
+    candidates,
+    check_disjoint,
+    grouped_folds,
+    refit_and_evaluate,
+    search,
+    split_groups,
+)
+from dfpipe.settings import Settings, SplitSettings, TrainSettings
+from dfpipe.storage import boto_environment, open_location
+from dfpipe.tracking import Tracking, TrainingRecord, open_tracking, record_training
+
+__all__ = ["Split", "artifact_root", "connect_tracking", "evaluate_best", "record", "search_grid", "split_videos"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Which videos a model learns from and which it is judged on; no person stands on two sides."""
+
+    train_videos: NDArray[np.intp]
+    """Indices of the videos to learn from."""
+    test_videos: NDArray[np.intp]
+    """Indices of the held-out videos."""
+    folds: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
+    """(train, validation) indices inside ``train_videos``."""
+
+
+def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSettings) -> Split:
+    """Divide the videos along groups of people, and check the division person by person.
+
+    Raises
+    ------
+    TrainingDataError
+        One class only, or fewer groups than the division needs.
+    """
+    labels = data.video_labels
+    train, test = split_groups(data.groups, labels, test_fraction=settings.test_fraction, seed=settings.seed)
+    folds = grouped_folds(data.groups, labels, folds=settings.folds, seed=settings.seed, videos=train)
+    people = [video.identities for video in videos]
+    for left, right in ((train, test), *folds):
+        check_disjoint(left, right, groups=data.groups, identities=people)
+    return Split(train, test, tuple(folds))
+
+
+def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
+    """Try every candidate on every fold, spread over the workers."""
+    grid = candidates(settings)
+    progress.expect("train", len(grid) * len(split.folds))
+
+    def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
+        for result in engine.run(function, items, shared=shared):
+            progress.advance("train")
+            yield result
+
+    return search(data, split.folds, grid, run_tasks=run_tasks)
+
+
+def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
+    """Refit the best candidate of each kind of model on all training videos and score it on the held-out people."""
+    best = (result.candidate for result in found.best_per_model.values())
+    return [refit_and_evaluate(data, split.train_videos, split.test_videos, candidate) for candidate in best]
+
+
+def record(
+    tracking: Tracking,
+    *,
+    settings: Settings,
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    evaluations: Sequence[Evaluation],
+    fingerprint: str,
+    faces_fingerprint: str,
+    tags: Mapping[str, str],
+) -> TrainingRecord:
+    """Write the training to MLflow and register its best model."""
+    preprocessing = Preprocessing(
+        extract=settings.extract,
+        features=tuple(settings.train.features),
+        columns=data.columns,
+        dtype="uint8" if data.X.dtype == np.uint8 else "float32",
+        weights_sha256=open_detector(settings.extract.detector).weights_sha256,
+        faces_fingerprint=faces_fingerprint,
+        dfpipe_version=__version__,
+    )
+    return record_training(
+        tracking,
+        data=data,
+        train_videos=split.train_videos,
+        test_videos=split.test_videos,
+        split=settings.train.split,
+        search=found,
+        evaluations=evaluations,
+        preprocessing=preprocessing,
+        fingerprint=fingerprint,
+        tags=tags,
+    )
+
+
+def connect_tracking(settings: Settings) -> Tracking:
+    """Open MLflow with its artifacts in the store.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    location = open_location(settings.store, settings.s3)
+    if not location.is_local:
+        # MLflow's own S3 client takes no options, only the environment.
+        os.environ.update(boto_environment(settings.s3))
+    return open_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
+
+
+def artifact_root(settings: Settings) -> str:
+    """Return the URL in the store under which MLflow keeps pictures and models."""
+    return open_location(settings.store, settings.s3).child("mlflow").url

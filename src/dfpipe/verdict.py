@@ -1,0 +1,95 @@
+"""A verdict on one video: the champion's score, and how much of the video stands behind it."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dfpipe.catalog import VideoRef
+from dfpipe.dataset import join_features
+from dfpipe.errors import CatalogError
+from dfpipe.extract import decode_crop, extract_video
+from dfpipe.features import compute
+from dfpipe.models import Bundle, predict_proba
+from dfpipe.settings import LimitSettings, S3Settings
+from dfpipe.shards import VideoStatus
+from dfpipe.storage import open_location, storage_errors
+
+__all__ = ["Verdict", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a model says of a video."""
+
+    video: str
+    """The video as it was named."""
+    verdict: Literal["real", "fake", "unknown"]
+    """The side of the threshold (0.5) on which the score lies; unknown where there is no face to judge."""
+    score: float | None
+    """Mean probability of fake over the faces found, None where there is none."""
+    frame_scores: tuple[float, ...]
+    """Probability of fake of each face, in the order of the frames."""
+    frames: int
+    """Frames looked at."""
+    faces: int
+    """Of those, with a face."""
+    status: VideoStatus
+    """How extraction ended."""
+    reason: str
+    """Why, where it is not ``ok``."""
+    model: str
+    """Name and version of the model."""
+
+
+def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) -> Verdict:
+    """Extract a video exactly as the model's training data were, and score it.
+
+    Parameters
+    ----------
+    bundle
+        Model with its preprocessing.
+    url
+        Local path or ``s3://`` URL of the video.
+    limits
+        Bounds on the video.
+    s3
+        How to reach ``s3://`` URLs.
+
+    Raises
+    ------
+    CatalogError
+        There is no such file.
+    StoreError
+        The video's bytes cannot be reached.
+    """
+    location = open_location(url, s3)
+    with storage_errors("read", location.url):
+        if not location.fs.isfile(location.path):
+            raise CatalogError(f"got {url}, which is no file; give the path or s3:// URL of a video")
+        size_bytes = int(location.fs.size(location.path))
+    name = hashlib.blake2b(location.url.encode(), digest_size=8).hexdigest()
+    preprocessing = bundle.preprocessing
+    rows = extract_video(
+        VideoRef(name, location.url, size_bytes, content_id=""), settings=preprocessing.extract, limits=limits, s3=s3
+    )
+    scores: list[float] = []
+    if rows.faces:
+        crops = [decode_crop(face["crop_png"]) for face in rows.faces]
+        blocks = [compute(crops, feature) for feature in preprocessing.features]
+        X, _ = join_features(blocks, [feature.name for feature in preprocessing.features])
+        scores = predict_proba(bundle, X).tolist()
+    score = float(np.mean(scores)) if scores else None
+    verdict: Literal["real", "fake", "unknown"] = "unknown" if score is None else "fake" if score > 0.5 else "real"
+    return Verdict(
+        video=url,
+        verdict=verdict,
+        score=score,
+        frame_scores=tuple(scores),
+        frames=rows.video["frames_decoded"],
+        faces=len(scores),
+        status=rows.video["status"],
+        reason=rows.video["reason"],
+        model=f"{bundle.name} version {bundle.version}",
+    )

@@ -1,0 +1,93 @@
+"""Feature rows become the arrays that models learn from, with labels and people from the catalog."""
+
+import numpy as np
+import pytest
+
+from dfpipe.dataset import join_features, load_training_data
+from dfpipe.errors import TrainingDataError
+from dfpipe.plan import plan_faces
+from dfpipe.settings import ExtractSettings, PixelsSettings, ResidualSettings, S3Settings
+from dfpipe.shards import open_tables
+from dfpipe.testing import finish_faces, make_video, write_features
+
+PIXELS, RESIDUAL = PixelsSettings(size_px=4), ResidualSettings()
+CATALOG = [
+    make_video("a"),
+    make_video("b", label="fake", target="a", source="c"),
+    make_video("c"),
+    make_video("d"),
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    tables = open_tables(str(tmp_path), S3Settings())
+    plan = plan_faces(CATALOG, tables, ExtractSettings(), videos_per_shard=9)
+    finish_faces(tables, plan)
+    return tables, plan.fingerprint
+
+
+def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
+    tables, stage = store
+    return load_training_data(catalog, tables, features, faces_fingerprint=stage)
+
+
+def test_rows_labels_and_groups_belong_together(store):
+    tables, stage = store
+    # Two shards, rows in no order: neither may show in the result.
+    write_features(tables, PIXELS, [("d", "c0", 0, [7, 8]), ("b", "c0", 30, [5, 6])], faces_fingerprint=stage)
+    write_features(
+        tables,
+        PIXELS,
+        [("b", "c0", 0, [3, 4]), ("a", "c0", 0, [1, 2]), ("c", "c0", 0, [9, 9])],
+        faces_fingerprint=stage,
+    )
+    rows = [
+        (name, "c0", frame, [value])
+        for name, frame, value in [("c", 0, 0.9), ("a", 0, 0.1), ("b", 0, 0.3), ("d", 0, 0.7), ("b", 30, 0.5)]
+    ]
+    write_features(tables, RESIDUAL, rows, faces_fingerprint=stage)
+    videos, data = load(store)
+    assert [video.video_id for video in videos] == list(data.video_ids) == ["a", "b", "c", "d"]
+    assert data.X.dtype == np.float32
+    expected = [[1, 2, 0.1], [3, 4, 0.3], [5, 6, 0.5], [9, 9, 0.9], [7, 8, 0.7]]
+    np.testing.assert_array_equal(data.X, np.array(expected, np.float32))
+    assert data.y.tolist() == [0, 1, 1, 0, 0]
+    assert data.video.tolist() == [0, 1, 1, 2, 3]
+    # a and c appear together in b; d is alone.
+    assert data.groups.tolist() == [0, 0, 0, 1]
+    assert [tuple(block) for block in data.columns] == [("pixels", 0, 2), ("residual", 2, 3)]
+
+
+def test_one_uint8_feature_stays_uint8(store):
+    tables, stage = store
+    rows = [(video.video_id, "c0", 0, [1, 255]) for video in CATALOG]
+    write_features(tables, PIXELS, rows, faces_fingerprint=stage)
+    assert load(store, features=[PIXELS])[1].X.dtype == np.uint8
+
+
+def test_rows_of_earlier_content_are_left_out(store):
+    tables, stage = store
+    rows = [(video.video_id, "c0", 0, [1]) for video in CATALOG] + [("a", "before", 0, [2])]
+    write_features(tables, PIXELS, rows, faces_fingerprint=stage)
+    assert load(store, features=[PIXELS])[1].X.ravel().tolist() == [1, 1, 1, 1]
+
+
+def test_a_feature_set_with_fewer_rows_is_refused(store):
+    tables, stage = store
+    rows = [(video.video_id, "c0", 0, [1]) for video in CATALOG]
+    write_features(tables, PIXELS, rows, faces_fingerprint=stage)
+    write_features(tables, RESIDUAL, rows[1:], faces_fingerprint=stage)
+    with pytest.raises(TrainingDataError, match="residual has 3 rows where pixels has 4"):
+        load(store)
+
+
+def test_no_usable_video_at_all(store):
+    with pytest.raises(TrainingDataError, match="none of the 1 videos"):
+        load(store, catalog=[make_video("z")])
+
+
+def test_join_names_the_columns():
+    X, columns = join_features([np.zeros((2, 3), np.uint8), np.zeros((2, 1), np.float32)], ["p", "r"])
+    assert (X.shape, X.dtype) == ((2, 4), np.float32)
+    assert [tuple(block) for block in columns] == [("p", 0, 3), ("r", 3, 4)]
