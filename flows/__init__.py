@@ -1,0 +1,1 @@
+"""Prefect flows: each line a step, each name a verb."""

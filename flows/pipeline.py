@@ -1,0 +1,34 @@
+"""The whole way: a bucket of videos to a registered model, and again for only what changed."""
+
+import time
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from dfpipe.settings import Settings, Stage
+from dfpipe.summary import RunSummary
+from flows.preprocess import preprocess
+from flows.train import train
+
+__all__ = ["pipeline"]
+
+
+@flow(name="pipeline", flow_run_name="pipeline {settings.source}", persist_result=False)
+def pipeline(settings: Settings, until: Stage = "train") -> RunSummary:
+    """When it ends, faces, features and models stand for every video of the source."""
+    started = time.monotonic()
+    videos = preprocess(settings, until)
+    models = train(settings) if until == "train" else None
+    summary = RunSummary(
+        videos=videos.videos,
+        extracted=videos.extracted,
+        kept=videos.kept,
+        statuses=dict(videos.statuses),
+        faces=videos.faces,
+        feature_rows=videos.feature_rows,
+        trained=models is not None and models.now,
+        training=models.record if models is not None else None,
+        seconds=time.monotonic() - started,
+    )
+    create_markdown_artifact(summary.to_markdown(), key="run-summary", description="What this run found and did")
+    return summary

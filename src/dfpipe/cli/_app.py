@@ -1,0 +1,121 @@
+"""What every command shares: options, settings, and two ways of saying things: tables for people, JSON for machines."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from dfpipe import progress
+from dfpipe.settings import Settings, load_settings
+
+__all__ = [
+    "Config",
+    "Debug",
+    "Json",
+    "Overrides",
+    "app",
+    "err",
+    "out",
+    "progress_bars",
+    "read_settings",
+    "say_json",
+    "waiting",
+    "wants_debug",
+    "wants_json",
+]
+
+app = typer.Typer(
+    name="dfpipe",
+    help="From a bucket of videos to a reviewed deepfake classifier, and again tomorrow for only what changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Settings file; default: $DFPIPE_CONFIG, else dfpipe.yaml if it is there."),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON to stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the servers' log lines.")]
+
+DEFAULT_CONFIG = Path("dfpipe.yaml")
+
+
+def wants_json() -> bool:
+    """Say whether --json was given, also while the command line itself is what is wrong."""
+    return "--json" in sys.argv[1:]
+
+
+def wants_debug() -> bool:
+    """Say whether --debug was given."""
+    return "--debug" in sys.argv[1:]
+
+
+def read_settings(config: Path | None, overrides: list[str] | None) -> Settings:
+    """Read the settings a command runs with."""
+    if config is None and "DFPIPE_CONFIG" in os.environ:
+        config = Path(os.environ["DFPIPE_CONFIG"])
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    return load_settings(config, overrides=overrides or ())
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON to stdout."""
+    print(json.dumps(value, default=_plain, indent=2))  # noqa: T201 - this is the output
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+@contextmanager
+def progress_bars() -> Iterator[None]:
+    """Show the progress of long work on stderr while the block runs; nothing where stderr is no terminal."""
+    bars = Progress(
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
+
+    with bars, progress.listen(show):
+        yield
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show that something is awaited, where stderr is a terminal."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield

@@ -1,0 +1,246 @@
+"""Commands that start no flow."""
+
+from collections import Counter
+from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table as RichTable
+
+from dfpipe import __version__
+from dfpipe.cli._app import (
+    Config,
+    Debug,
+    Json,
+    Overrides,
+    app,
+    err,
+    out,
+    progress_bars,
+    read_settings,
+    say_json,
+    waiting,
+)
+from dfpipe.cli._config import to_documented_yaml, to_masked
+
+__all__: list[str] = []
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"dfpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From a bucket of videos to a reviewed deepfake classifier, and again tomorrow for only what changed."""
+
+
+class SynthLayout(StrEnum):
+    """Layouts that synth writes."""
+
+    ffpp = "ffpp"
+    celebdf = "celebdf"
+    dfdc = "dfdc"
+
+
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must be empty or new.")],
+    real: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Make pseudo-fakes of the real videos in this folder.")
+    ] = None,
+    identities: Annotated[int, typer.Option(min=2, help="People to invent.")] = 24,
+    layout: Annotated[SynthLayout, typer.Option(help="Layout to write invented people in.")] = SynthLayout.ffpp,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0: hardly visible; 1: coarse.")] = 0.6,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core.")] = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make labelled videos: invented talking heads, or pseudo-fakes of real videos of your own."""
+    from dfpipe import progress
+    from dfpipe.engine import usable_cores
+    from dfpipe.synth import write_dataset, write_pseudo_fakes
+
+    jobs = jobs or usable_cores()
+    show = partial(progress.report, "videos")
+    with progress_bars():
+        if real is None:
+            report = write_dataset(
+                folder,
+                num_identities=identities,
+                layout=layout.value,
+                strength=strength,
+                seed=seed,
+                jobs=jobs,
+                on_progress=show,
+            )
+        else:
+            report = write_pseudo_fakes(real, folder, strength=strength, seed=seed, jobs=jobs, on_progress=show)
+    if json_output:
+        say_json(asdict(report))
+        return
+    out.print(f"{report.num_real} real and {report.num_fake} fake videos in {folder}")
+    for skipped in report.skipped:
+        err.print(f"skipped {skipped.video}: {skipped.reason}")
+    out.print(f"next: dfpipe run --set source={folder}")
+
+
+@app.command()
+def catalog(
+    root: Annotated[str | None, typer.Argument(help="Folder or s3:// URL; default: the setting source.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read a data set's layout: which videos, which labels, who is in them. Nothing is downloaded or stored."""
+    from dfpipe.catalog import read_catalog
+    from dfpipe.errors import CatalogError
+    from dfpipe.models import identity_groups
+    from dfpipe.storage import open_location
+
+    settings = read_settings(config, overrides)
+    where = root or settings.source
+    if where is None:
+        raise CatalogError("no folder was named; give one, or set source in the settings")
+    with waiting(f"reading {where}"):
+        videos = read_catalog(open_location(where, settings.s3), layout=settings.layout)
+    if json_output:
+        say_json([asdict(video) for video in videos])
+        return
+    counts = Counter((video.dataset, video.manipulation, video.compression, video.label) for video in videos)
+    table = RichTable("data set", "manipulation", "compression", "label", "videos", box=None)
+    for key, number in sorted(counts.items()):
+        table.add_row(*key, str(number))
+    out.print(table)
+    groups = int(identity_groups([video.identities for video in videos]).max()) + 1
+    people = len({person for video in videos for person in video.identities})
+    size_gb = sum(video.size_bytes for video in videos) / 1e9
+    out.print(f"{len(videos)} videos, {size_gb:.3g} GB, {people} people in {groups} groups that share nobody")
+
+
+@app.command()
+def status(
+    failures: Annotated[bool, typer.Option("--failures", help="List every video that is not ok, with its reason.")] = (
+        False
+    ),
+    config: Config = None,
+    overrides: Overrides = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the ledger: the catalog's videos by state and reason, under the present settings."""
+    from dfpipe.status import read_status
+
+    settings = read_settings(config, overrides)
+    report = read_status(settings)
+    if json_output:
+        say_json(report)
+        return
+    out.print(f"store {report.store}, fingerprint {report.fingerprint}")
+    table = RichTable("status", "videos", "frames wanted", "decoded", "with a face", box=None)
+    for row in report.statuses:
+        numbers = (row.videos, row.frames_wanted, row.frames_decoded, row.frames_with_face)
+        table.add_row(row.status, *(str(number) for number in numbers))
+    out.print(table)
+    for failure in report.failures if failures else ():
+        out.print(f"{failure.status:>12}  {failure.video_id}: {failure.reason}", soft_wrap=True)
+    if report.failures and not failures:
+        out.print(f"{len(report.failures)} videos are not ok; list them with --failures")
+
+
+@app.command("config")
+def show_config(
+    config: Config = None, overrides: Overrides = None, json_output: Json = False, debug: Debug = False
+) -> None:
+    """Print the effective settings with what each means, secrets masked; a file to start one's own from."""
+    settings = read_settings(config, overrides)
+    if json_output:
+        say_json(to_masked(settings))
+    else:
+        print(to_documented_yaml(settings), end="")  # noqa: T201 - this is the output
+
+
+@app.command()
+def up(
+    s3: Annotated[bool, typer.Option("--s3", help="Also start a local S3 server (Ceph's gateway).")] = False,
+    prefect_port: Annotated[int | None, typer.Option(help="Port of Prefect; default 4200, or a free one.")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow; default 5000, or a free one.")] = None,
+    s3_port: Annotated[int | None, typer.Option(help="Port of S3; default 8333, or a free one.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Start local servers: Prefect and MLflow, and S3 with --s3. They run on until `dfpipe down`."""
+    from dfpipe.cli._servers import start
+    from dfpipe.services import ServiceName
+
+    settings = read_settings(config, overrides)
+    names: list[ServiceName] = ["prefect", "mlflow", *(["s3"] if s3 else [])]  # type: ignore[list-item]
+    asked: dict[ServiceName, int | None] = {"prefect": prefect_port, "mlflow": mlflow_port, "s3": s3_port}
+    ports = {name: port for name, port in asked.items() if port is not None}
+    with waiting("starting servers; the first time takes up to a minute"):
+        started = start(settings, names, ports=ports, s3_buckets=["dfpipe"] if s3 else [])
+    if json_output:
+        say_json(started)
+        return
+    for service in started:
+        out.print(f"{service.name:>8}  {service.url}  (log {service.log})", soft_wrap=True)
+    if s3:
+        out.print(f"          bucket s3://dfpipe; its address and keys: source {_write_s3_env(settings.state)}")
+    out.print("stop them with: dfpipe down")
+
+
+def _write_s3_env(state: Path) -> Path:
+    """Write the S3 server's address and keys as settings variables into a file that only its owner can read."""
+    from dfpipe.services import s3_access
+
+    access = s3_access(state).settings
+    secret = access.secret_access_key.get_secret_value() if access.secret_access_key else ""
+    values = {"ENDPOINT_URL": access.endpoint_url, "ACCESS_KEY_ID": access.access_key_id, "SECRET_ACCESS_KEY": secret}
+    file = state / "s3" / "env"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"export DFPIPE_S3__{name}={value}\n" for name, value in values.items()))
+    return file
+
+
+@app.command()
+def down(config: Config = None, overrides: Overrides = None, json_output: Json = False, debug: Debug = False) -> None:
+    """Stop the local servers that `dfpipe up` started, and nothing else."""
+    from dfpipe.services import down as stop
+
+    stopped = stop(read_settings(config, overrides).state)
+    if json_output:
+        say_json(stopped)
+    else:
+        out.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def doctor(config: Config = None, overrides: Overrides = None, json_output: Json = False, debug: Debug = False) -> None:
+    """Say what is installed, reachable and writable, and what to do about the rest."""
+    from dfpipe.doctor import examine
+
+    findings = examine(read_settings(config, overrides))
+    if json_output:
+        say_json(findings)
+    else:
+        marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[dim]--[/]"}
+        table = RichTable("", "", "", box=None, show_header=False)
+        for finding in findings:
+            detail = finding.detail + (f"\n[dim]{finding.advice}[/]" if finding.advice else "")
+            table.add_row(marks[finding.ok], finding.name, detail)
+        out.print(table)
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(2)

@@ -1,0 +1,44 @@
+"""Settings as YAML that explains itself: every key with the sentence that stands in its model."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+__all__ = ["to_documented_yaml", "to_masked"]
+
+PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+
+
+def to_masked(settings: BaseModel) -> dict[str, Any]:
+    """Return the settings as plain values, with secrets, and passwords inside addresses, replaced by stars."""
+    masked: dict[str, Any] = json.loads(PASSWORD_IN_URL.sub(r"\1:**********@", settings.model_dump_json()))
+    return masked
+
+
+def to_documented_yaml(settings: BaseModel) -> str:
+    """Return the settings as YAML, a comment above every key, secrets masked."""
+    return "\n".join(_lines(settings, to_masked(settings), indent="")) + "\n"
+
+
+def _lines(section: BaseModel, values: Mapping[str, Any], *, indent: str) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if indent == "" and isinstance(value, BaseModel):
+            yield ""
+        yield f"{indent}# {field.description}"
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _lines(value, values[name], indent=indent + "  ")
+        elif isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
+            yield f"{indent}{name}:"
+            for item, plain in zip(value, values[name], strict=True):
+                first, *rest = [line for line in _lines(item, plain, indent=indent + "    ") if line.strip()]
+                # The dash takes the place of two blanks in front of the entry's first comment or key.
+                yield f"{indent}  - {first.strip()}"
+                yield from rest
+        else:
+            # Every JSON scalar and flow list is YAML as it stands.
+            yield f"{indent}{name}: {json.dumps(values[name], ensure_ascii=False)}"

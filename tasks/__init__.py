@@ -1,0 +1,1 @@
+"""Prefect tasks: a name, retries and tags around one call into dfpipe each."""

@@ -1,0 +1,23 @@
+"""What a failed task deserves: another try when the world may have changed, none when it has not."""
+
+from typing import Any
+
+from dfpipe.errors import StoreError, UserError
+
+__all__ = ["TASK_OPTIONS", "is_transient"]
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Say whether a task that failed is worth another try: lost workers and stores are, users' mistakes are not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StoreError) or not isinstance(error, UserError)
+
+
+TASK_OPTIONS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [1, 10],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+    # The store knows what is done; a second memory could only disagree with it.
+    "persist_result": False,
+}

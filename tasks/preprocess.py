@@ -1,0 +1,60 @@
+"""From a source of videos to committed faces and features."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dfpipe import steps
+from dfpipe.catalog import Video
+from dfpipe.engine import Engine
+from dfpipe.plan import FeaturesPlan, Shard
+from dfpipe.settings import Settings
+from dfpipe.shards import Tables
+from tasks._retry import TASK_OPTIONS
+
+__all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog"]
+
+
+@task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def read_catalog(settings: Settings, tables: Tables, run_id: str) -> list[Video]:
+    """List the source and store the catalog."""
+    return steps.refresh_catalog(settings, tables, run_id=run_id)
+
+
+@task(name="finish commits", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def finish_commits(tables: Tables, fingerprint: str, run_id: str) -> int:
+    """Finish what a run that died had written but not committed to every table."""
+    return tables.roll_forward(fingerprint, run_id=run_id)
+
+
+@task(
+    name="extract faces",
+    task_run_name="extract faces of {shard.name}",
+    tags=["faces"],
+    cache_policy=NO_CACHE,
+    **TASK_OPTIONS,
+)
+def extract_faces(
+    engine: Engine, tables: Tables, shard: Shard, fingerprint: str, settings: Settings, run_id: str
+) -> steps.ShardResult:
+    """Extract and commit one shard of videos."""
+    return steps.extract_shard(
+        engine,
+        tables,
+        shard,
+        fingerprint=fingerprint,
+        settings=settings.extract,
+        limits=settings.limits,
+        run_id=run_id,
+    )
+
+
+@task(
+    name="compute features",
+    task_run_name="compute {plan.settings.name} features",
+    tags=["features"],
+    cache_policy=NO_CACHE,
+    **TASK_OPTIONS,
+)
+def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, run_id: str) -> int:
+    """Compute and commit one feature set for the shards that lack it."""
+    return steps.compute_features(engine, tables, plan, run_id=run_id)

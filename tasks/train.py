@@ -1,0 +1,70 @@
+"""From committed features to a registered model."""
+
+from collections.abc import Mapping, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dfpipe import dataset, training
+from dfpipe.catalog import Video
+from dfpipe.engine import Engine
+from dfpipe.models import Evaluation, SearchResult, TrainingData
+from dfpipe.settings import Settings
+from dfpipe.shards import Tables
+from dfpipe.tracking import Tracking, TrainingRecord
+from dfpipe.training import Split
+from tasks._retry import TASK_OPTIONS
+
+__all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
+
+
+@task(name="load rows", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def load_rows(
+    catalog: Sequence[Video], tables: Tables, settings: Settings, faces_fingerprint: str
+) -> tuple[list[Video], TrainingData]:
+    """Read the committed feature rows with their labels and people."""
+    return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)
+
+
+@task(name="split by identity", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def split_videos(videos: Sequence[Video], data: TrainingData, settings: Settings) -> Split:
+    """Divide the videos so that nobody stands on two sides."""
+    return training.split_videos(videos, data, settings.train.split)
+
+
+@task(name="search grid", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Settings) -> SearchResult:
+    """Try every candidate on every fold."""
+    return training.search_grid(engine, data, split, settings.train)
+
+
+@task(name="evaluate on held-out people", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
+    """Refit the best of each kind of model and score it on people that it has never seen."""
+    return training.evaluate_best(data, split, found)
+
+
+@task(name="record in MLflow", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def record_models(
+    tracking: Tracking,
+    settings: Settings,
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    evaluations: Sequence[Evaluation],
+    fingerprint: str,
+    faces_fingerprint: str,
+    tags: Mapping[str, str],
+) -> TrainingRecord:
+    """Write the search, the figures and the best model to MLflow."""
+    return training.record(
+        tracking,
+        settings=settings,
+        data=data,
+        split=split,
+        found=found,
+        evaluations=evaluations,
+        fingerprint=fingerprint,
+        faces_fingerprint=faces_fingerprint,
+        tags=tags,
+    )

@@ -1,0 +1,146 @@
+"""From a folder of videos to a registered model, and again for only what changed."""
+
+import shutil
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+QUICK = [
+    "--set=videos_per_shard=5",
+    "--set=extract.sampling.every_frames=10",
+    "--set=extract.sampling.max_frames=2",
+    "--set=train.features=[{name: pixels, size_px: 12}, {name: residual, grid: 4}]",
+    "--set=train.split.folds=2",
+    "--set=train.forest.n_estimators=[20]",
+    "--set=train.xgboost.n_estimators=[10]",
+    "--set=train.xgboost.max_depth=[3]",
+    "--set=source=videos",
+    "--set=store=store",
+]
+"""Settings under which everything runs, quickly."""
+
+
+@pytest.fixture(scope="module")
+def dfpipe(command_line, tmp_path_factory):
+    """A folder with 12 made people, and the command line in it. The tests below follow one another."""
+    from dfpipe.synth import write_dataset
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_dataset(folder / "videos", num_identities=12, num_frames=(24, 30), heights=(360,), seed=3, jobs=2)
+    return command_line(folder)
+
+
+def read(dfpipe, table, columns):
+    from deltalake import DeltaTable
+
+    return DeltaTable(dfpipe.folder / "store" / "tables" / table).to_pyarrow_table(columns=columns).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def first_run(dfpipe):
+    planned = dfpipe("plan", "--json", *QUICK).json
+    return planned, dfpipe("run", "--json", *QUICK).json
+
+
+def test_plan_says_what_the_run_then_does(first_run):
+    planned, ran = first_run
+    assert {stage["stage"]: (stage["todo"], stage["kept"]) for stage in planned} == {
+        "catalog": (24, 0),
+        "faces": (24, 0),
+        "features": (10, 0),
+        "train": (1, 0),
+    }
+    assert planned[1]["reasons"] == {"new": 24}
+    assert (ran["videos"], ran["extracted"], ran["kept"], ran["trained"]) == (24, 24, 0, True)
+
+
+def test_every_video_is_in_the_ledger_once(first_run, dfpipe):
+    ledger = read(dfpipe, "videos", ["video_id", "status", "frames_wanted", "frames_decoded", "frames_with_face"])
+    assert len({row["video_id"] for row in ledger}) == len(ledger) == 24
+    for row in ledger:
+        assert row["frames_wanted"] == row["frames_decoded"] == 2
+        assert row["status"] == ("ok" if row["frames_with_face"] else "no_face")
+    faces = read(dfpipe, "faces", ["video_id", "frame_index"])
+    assert len(faces) == sum(row["frames_with_face"] for row in ledger) == first_run[1]["faces"]
+    assert len(read(dfpipe, "frames", ["video_id"])) == 48
+    assert len(read(dfpipe, "features", ["video_id"])) == 2 * len(faces)
+
+
+def test_models_stand_in_mlflow(first_run, dfpipe):
+    from mlflow import MlflowClient
+    from mlflow.sklearn import load_model as load_forest
+    from mlflow.xgboost import load_model as load_xgboost
+
+    record = first_run[1]["training"]
+    uri = f"sqlite:///{dfpipe.folder}/.dfpipe/mlflow/mlflow.db"
+    client = MlflowClient(uri)
+    runs = client.search_runs([record["experiment_id"]])
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == record["run_id"]]
+    assert len(children) == 2
+    assert len(runs) == 3
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    version = client.get_model_version_by_alias("dfpipe", "champion")
+    assert str(version.version) == record["model_version"]
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    load = load_forest if record["candidate"].startswith("forest") else load_xgboost
+    assert load("models:/dfpipe@champion").n_features_in_ > 0
+
+
+def test_held_out_people_never_appear_in_training(first_run, dfpipe):
+    import mlflow
+
+    uri = f"sqlite:///{dfpipe.folder}/.dfpipe/mlflow/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    split = mlflow.artifacts.load_dict(f"runs:/{first_run[1]['training']['run_id']}/split.json")
+    people = {
+        row["video_id"]: {row["target"], row["source"]} - {None}
+        for row in read(dfpipe, "catalog", ["video_id", "target", "source"])
+    }
+    sides = [set().union(*(people[video] for video in split[side])) for side in ("train", "test")]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+
+
+def test_a_second_run_redoes_nothing(first_run, dfpipe):
+    again = dfpipe("run", "--json", *QUICK).json
+    assert (again["extracted"], again["feature_rows"], again["trained"]) == (0, 0, False)
+    assert again["training"]["run_id"] == first_run[1]["training"]["run_id"]
+    assert all(stage["todo"] == 0 for stage in dfpipe("plan", "--json", *QUICK).json)
+    assert "nothing had to be redone" in dfpipe("run", *QUICK).out
+
+
+def test_other_training_settings_redo_the_training_only(first_run, dfpipe):
+    other = dfpipe("run", "--json", *QUICK, "--set=train.seed=7").json
+    assert (other["extracted"], other["feature_rows"], other["trained"]) == (0, 0, True)
+
+
+def test_verdicts(first_run, dfpipe):
+    video = min((dfpipe.folder / "videos").rglob("*.mp4"))
+    (dfpipe.folder / "notes.txt").write_text("not a video")
+    good, bad = dfpipe("predict", "--json", str(video), "notes.txt", *QUICK).json
+    assert good["verdict"] in ("real", "fake")
+    assert 0 <= good["score"] <= 1
+    assert len(good["frame_scores"]) == good["faces"] > 0
+    assert (bad["verdict"], bad["status"], bad["score"]) == ("unknown", "unsupported", None)
+
+
+def test_only_what_changed_is_redone(first_run, dfpipe):
+    """Runs last: it changes the source."""
+    folder = dfpipe.folder / "videos" / "original_sequences" / "youtube" / "c23" / "videos"
+    touched, changed, broken = sorted(folder.glob("*.mp4"))[:3]
+    touched.touch()
+    with changed.open("ab") as file:
+        file.write(b"\0\0\0\x08free")
+    broken.write_bytes(broken.read_bytes()[:2000])
+    shutil.copy(touched, folder / "099.mp4")
+    ran = dfpipe("run", "--json", "--until", "faces", *QUICK).json
+    assert (ran["videos"], ran["extracted"], ran["kept"]) == (25, 3, 22)
+    status = dfpipe("status", "--json", "--failures", *QUICK).json
+    assert [(row["video_id"], row["status"]) for row in status["failures"]] == [
+        (f"ffpp/original/c23/{broken.stem}", "corrupt")
+    ]
+    assert sum(row["videos"] for row in status["statuses"]) == 25

@@ -1,0 +1,126 @@
+"""The command line without servers: exit codes, errors, JSON, and settings that explain themselves."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dfpipe import cli
+from dfpipe.cli import _commands
+from dfpipe.cli._config import to_documented_yaml
+from dfpipe.settings import Settings, load_settings
+
+
+@pytest.fixture
+def dfpipe(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dfpipe", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_version(dfpipe):
+    assert dfpipe("--version") == (0, "dfpipe 0.1.0\n", "")
+
+
+def test_every_command_has_help_json_and_debug(dfpipe):
+    code, text, _ = dfpipe("--help")
+    commands = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    assert code == 0
+    assert set(commands) >= {"synth", "catalog", "plan", "run", "status", "predict", "up", "down", "doctor", "config"}
+    for command in commands:
+        code, text, _ = dfpipe(command, "--help")
+        assert code == 0
+        assert "--json" in text
+        assert "--debug" in text
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["run", "--until", "dinner"], ["run", "--nonsense"]])
+def test_a_wrong_command_line_exits_with_2(dfpipe, arguments):
+    code, text, complaint = dfpipe(*arguments)
+    assert (code, text) == (2, "")
+    assert complaint
+
+
+def test_a_users_mistake_exits_with_2_and_one_line(dfpipe):
+    code, text, complaint = dfpipe("config", "--set", "sorce=x")
+    assert (code, text) == (2, "")
+    assert complaint == "dfpipe: unknown setting 'sorce'; did you mean 'source'?\n"
+
+
+def test_a_defect_exits_with_1_and_one_line(dfpipe, monkeypatch):
+    monkeypatch.setattr(_commands, "read_settings", lambda *_: 1 / 0)
+    code, text, complaint = dfpipe("config")
+    assert (code, text) == (1, "")
+    assert complaint.startswith("dfpipe: a defect in dfpipe (ZeroDivisionError: ")
+    assert complaint.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(dfpipe, monkeypatch):
+    monkeypatch.setattr(_commands, "read_settings", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dfpipe("config", "--debug")
+
+
+def test_an_interrupted_command_says_what_stays(dfpipe, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_commands, "read_settings", interrupt)
+    code, _, complaint = dfpipe("config")
+    assert code == 130
+    assert "what was committed stays" in complaint
+
+
+def test_json_is_all_there_is_on_stdout(dfpipe):
+    code, text, _ = dfpipe("config", "--json")
+    assert code == 0
+    assert json.loads(text)["extract"]["crop"]["size_px"] == 320
+    code, text, _ = dfpipe("config", "--json", "--set", "sorce=x")
+    assert json.loads(text) == {"error": "unknown setting 'sorce'; did you mean 'source'?", "exit_code": 2}
+
+
+def test_secrets_are_masked(dfpipe):
+    for arguments in (["config"], ["config", "--json"]):
+        _, text, _ = dfpipe(
+            *arguments, "--set=s3.access_key_id=k", "--set=s3.secret_access_key=hush", "--set=s3.session_token=hush"
+        )
+        assert "hush" not in text
+        assert "**********" in text
+    _, text, _ = dfpipe("config", "--set=mlflow.tracking_uri=postgresql://me:hush@db/mlflow")
+    assert 'tracking_uri: "postgresql://me:**********@db/mlflow"' in text
+
+
+def test_the_settings_file_in_the_folder_is_found(dfpipe, tmp_path):
+    (tmp_path / "dfpipe.yaml").write_text("videos_per_shard: 3\n")
+    assert json.loads(dfpipe("config", "--json")[1])["videos_per_shard"] == 3
+    (tmp_path / "other.yaml").write_text("videos_per_shard: 4\n")
+    assert json.loads(dfpipe("config", "--json", "--config", "other.yaml")[1])["videos_per_shard"] == 4
+
+
+def test_documented_settings_read_back_as_themselves():
+    settings = load_settings(overrides=["train.forest=null", "source=s3://b/videos"], environ={})
+    text = to_documented_yaml(settings)
+    assert Settings.model_validate(yaml.safe_load(text)) == settings
+    assert "# Width and height of a stored crop in pixels." in text
+
+
+def test_the_documented_example_is_what_the_command_prints():
+    example = Path(__file__).parents[3] / "deployments" / "dfpipe.yaml"
+    assert example.read_text() == to_documented_yaml(Settings()), "run: dfpipe config > deployments/dfpipe.yaml"
+
+
+def test_down_where_nothing_runs(dfpipe):
+    assert json.loads(dfpipe("down", "--json")[1]) == []
+    assert dfpipe("down") == (0, "nothing was running\n", "")
