@@ -1,4 +1,4 @@
-"""What all tests share: a real S3 server, started once by the first test that asks for it, and no deadlines."""
+"""What all tests share: real servers, each started once by the first test that asks for it, and no deadlines."""
 
 from contextlib import closing
 from uuid import uuid4
@@ -42,3 +42,12 @@ def bucket(s3):
         client.create_bucket(Bucket=name)
     yield f"s3://{name}"
     open_location(f"s3://{name}", s3).fs.rm(name, recursive=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory):
+    """API of a running Prefect server."""
+    state = tmp_path_factory.mktemp("prefect")
+    (server,) = up(state, ["prefect"], mlflow_backend="", artifact_root="", ports={"prefect": free_port()})
+    yield f"{server.url}/api"
+    down(state)

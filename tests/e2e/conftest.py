@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from dfpipe.services import down, up
-
 
 @dataclass
 class Ended:
@@ -45,14 +43,6 @@ class CommandLine:
         )
         assert code is None or done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return Ended(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture(scope="session")
-def prefect_url(tmp_path_factory):
-    state = tmp_path_factory.mktemp("prefect")
-    (server,) = up(state, ["prefect"], mlflow_backend="", artifact_root="")
-    yield f"{server.url}/api"
-    down(state)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,45 @@
+"""The preprocess flow in this process, against a real Prefect server and real workers."""
+
+import pytest
+
+from dfpipe import steps
+from dfpipe.errors import CatalogError
+from dfpipe.settings import load_settings
+from dfpipe.shards import Tables
+from dfpipe.synth import write_dataset
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+
+@pytest.fixture
+def preprocess(prefect_url, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.preprocess import preprocess
+    from flows.run_here import last_words
+
+    with temporary_settings({PREFECT_API_URL: prefect_url}), last_words():
+        yield preprocess
+
+
+def test_a_shard_that_fails_fails_alone(preprocess, tmp_path, monkeypatch):
+    write_dataset(tmp_path / "videos", num_identities=3, num_frames=(12, 12), heights=(360,), jobs=2)
+    settings = load_settings(
+        overrides=[f"source={tmp_path}/videos", f"store={tmp_path}/store", "videos_per_shard=2"], environ={}
+    )
+    extract, failed = steps.extract_shard, []
+
+    def fail_first(engine, tables, shard, **options):
+        if not failed:
+            failed.append(shard.name)
+            raise CatalogError("this shard is out of luck")
+        return extract(engine, tables, shard, **options)
+
+    monkeypatch.setattr(steps, "extract_shard", fail_first)
+    with pytest.raises(CatalogError, match="out of luck"):
+        preprocess(settings, "faces")
+    tables = Tables(str(tmp_path / "store"), settings.s3)
+    assert tables.read("videos").num_rows == 4
+    again = preprocess(settings, "faces")
+    assert (again.extracted, again.kept) == (2, 4)
+    assert tables.read("videos").num_rows == 6
