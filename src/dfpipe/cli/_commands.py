@@ -44,6 +44,13 @@ def root(
     """From a bucket of videos to a reviewed deepfake classifier, and again tomorrow for only what changed."""
 
 
+class Donors(StrEnum):
+    """Whose face a pseudo-fake gets."""
+
+    own = "self"
+    other = "other"
+
+
 class SynthLayout(StrEnum):
     """Layouts that synth writes."""
 
@@ -54,14 +61,20 @@ class SynthLayout(StrEnum):
 
 @app.command()
 def synth(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; must be empty or new.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write: new, empty, or of an earlier call.")],
     real: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="Make pseudo-fakes of the real videos in this folder.")
     ] = None,
-    identities: Annotated[int, typer.Option(min=2, help="People to invent.")] = 24,
+    donors: Annotated[
+        Donors, typer.Option(help="With --from: blend the same person's face back in, or another person's.")
+    ] = Donors.own,
+    identities: Annotated[int, typer.Option(min=1, help="People to invent.")] = 24,
+    first_identity: Annotated[
+        int, typer.Option(min=0, help="Number of the first; the same seed with higher numbers gives other people.")
+    ] = 0,
     layout: Annotated[SynthLayout, typer.Option(help="Layout to write invented people in.")] = SynthLayout.ffpp,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: hardly visible; 1: coarse.")] = 0.6,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core.")] = None,
     json_output: Json = False,
     debug: Debug = False,
@@ -78,6 +91,7 @@ def synth(
             report = write_dataset(
                 folder,
                 num_identities=identities,
+                first_identity=first_identity,
                 layout=layout.value,
                 strength=strength,
                 seed=seed,
@@ -85,7 +99,9 @@ def synth(
                 on_progress=show,
             )
         else:
-            report = write_pseudo_fakes(real, folder, strength=strength, seed=seed, jobs=jobs, on_progress=show)
+            report = write_pseudo_fakes(
+                real, folder, donors=donors.value, strength=strength, seed=seed, jobs=jobs, on_progress=show
+            )
     if json_output:
         say_json(asdict(report))
         return

@@ -33,7 +33,7 @@ class Encoding:
 def draw_encoding(rng: Generator) -> Encoding:
     """Draw one; it must know nothing of the label, or the file's size would tell it."""
     return Encoding(
-        quantiser=int(rng.integers(20, 26)),
+        quantiser=int(rng.integers(22, 27)),
         keyframe_interval=int(rng.choice([12, 50, 120, 250])),
         num_b_frames=int(rng.choice([0, 0, 2])),
     )

@@ -67,8 +67,8 @@ def test_twins_differ_in_the_face_and_share_length_and_size(tmp_path):
     height, width = real.shape[1:3]
     change = np.abs(real - fake).mean(axis=(0, 3))
     face = change[int(height * 0.35) : int(height * 0.6), int(width * 0.42) : int(width * 0.58)]
-    # The encoder shares its bits out anew, so the rest is not quite the same.
-    assert face.mean() > 5 * change[:, : width // 8].mean()
+    assert face.mean() > 3
+    assert change[:, : width // 8].mean() < 0.3
 
 
 def test_higher_numbers_are_other_people_under_other_names(tmp_path):
