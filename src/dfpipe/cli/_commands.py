@@ -25,6 +25,7 @@ from dfpipe.cli._app import (
     waiting,
 )
 from dfpipe.cli._config import to_documented_yaml, to_masked
+from dfpipe.errors import SettingsError
 
 __all__: list[str] = []
 
@@ -66,13 +67,17 @@ def synth(
         Path | None, typer.Option("--from", metavar="DIR", help="Make pseudo-fakes of the real videos in this folder.")
     ] = None,
     donors: Annotated[
-        Donors, typer.Option(help="With --from: blend the same person's face back in, or another person's.")
-    ] = Donors.own,
-    identities: Annotated[int, typer.Option(min=1, help="People to invent.")] = 24,
+        Donors | None,
+        typer.Option(help="With --from: blend the same person's face back in (default), or another person's."),
+    ] = None,
+    identities: Annotated[int | None, typer.Option(min=1, help="People to invent; default 24.")] = None,
     first_identity: Annotated[
-        int, typer.Option(min=0, help="Number of the first; the same seed with higher numbers gives other people.")
-    ] = 0,
-    layout: Annotated[SynthLayout, typer.Option(help="Layout to write invented people in.")] = SynthLayout.ffpp,
+        int | None,
+        typer.Option(min=0, help="Number of the first; the same seed with higher numbers gives other people."),
+    ] = None,
+    layout: Annotated[
+        SynthLayout | None, typer.Option(help="Layout to write invented people in; default ffpp.")
+    ] = None,
     strength: Annotated[float, typer.Option(min=0, max=1, help="0: hardly visible; 1: coarse.")] = 0.6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one for each core.")] = None,
@@ -84,15 +89,21 @@ def synth(
     from dfpipe.engine import usable_cores
     from dfpipe.synth import write_dataset, write_pseudo_fakes
 
+    if real is None and donors is not None:
+        raise SettingsError("--donors is for pseudo-fakes of real videos; give --from DIR, or leave it out")
+    if real is not None and (identities, first_identity, layout) != (None, None, None):
+        raise SettingsError(
+            "--identities, --first-identity and --layout are for invented people; leave out with --from"
+        )
     jobs = jobs or usable_cores()
     show = partial(progress.report, "videos")
     with progress_bars():
         if real is None:
             report = write_dataset(
                 folder,
-                num_identities=identities,
-                first_identity=first_identity,
-                layout=layout.value,
+                num_identities=identities or 24,
+                first_identity=first_identity or 0,
+                layout=(layout or SynthLayout.ffpp).value,
                 strength=strength,
                 seed=seed,
                 jobs=jobs,
@@ -100,7 +111,13 @@ def synth(
             )
         else:
             report = write_pseudo_fakes(
-                real, folder, donors=donors.value, strength=strength, seed=seed, jobs=jobs, on_progress=show
+                real,
+                folder,
+                donors=(donors or Donors.own).value,
+                strength=strength,
+                seed=seed,
+                jobs=jobs,
+                on_progress=show,
             )
     if json_output:
         say_json(asdict(report))

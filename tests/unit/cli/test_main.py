@@ -124,3 +124,10 @@ def test_the_documented_example_is_what_the_command_prints():
 def test_down_where_nothing_runs(dfpipe):
     assert json.loads(dfpipe("down", "--json")[1]) == []
     assert dfpipe("down") == (0, "nothing was running\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--donors", "self"], ["--from", ".", "--identities", "3"]])
+def test_synth_refuses_options_that_would_do_nothing(dfpipe, arguments):
+    code, _, complaint = dfpipe("synth", "out", *arguments)
+    assert code == 2
+    assert "leave" in complaint
