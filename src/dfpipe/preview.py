@@ -1,15 +1,15 @@
 """What a run would do, stage by stage: the plans of `dfpipe.plan`, made without doing anything."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.settings import STAGES, Settings, Stage
 from dfpipe.shards import Tables
 from dfpipe.steps import list_source, load_catalog
 from dfpipe.storage import open_location
-from dfpipe.tracking import find_finished
-from dfpipe.training import connect_tracking
+from dfpipe.training import find_finished_training
 
 __all__ = ["StagePlan", "make_plan"]
 
@@ -42,26 +42,32 @@ def make_plan(settings: Settings, *, until: Stage = "train") -> list[StagePlan]:
     StoreError
         Source or store cannot be read.
     """
+    return list(islice(_stages(settings), STAGES.index(until) + 1))
+
+
+def _stages(settings: Settings) -> Iterator[StagePlan]:
     tables = Tables(open_location(settings.store, settings.s3).url, settings.s3)
     before = load_catalog(tables)
     catalog = list_source(settings, before)
-    changed = len(set(catalog) ^ set(before))
-    stages = [_stage("catalog", len(catalog), "videos", {"added, changed or gone": changed})]
+    contents = {(video.video_id, video.content_id) for video in catalog}
+    changed = {"new or changed": len(contents - {(video.video_id, video.content_id) for video in before})}
+    yield _stage("catalog", len(catalog), "videos", changed)
+
     faces = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    stages.append(_stage("faces", faces.kept + sum(faces.reasons.values()), "videos", faces.reasons))
+    yield _stage("faces", faces.kept + sum(faces.reasons.values()), "videos", faces.reasons)
+
     features = plan_features(tables, settings.train.features, faces_fingerprint=faces.fingerprint)
-    waiting = {"for new faces": len(faces.shards) * len(features)}
-    missing = waiting | {f"without {one.settings.name}": len(one.shards) for one in features}
-    kept = sum(one.kept for one in features)
-    stages.append(_stage("features", kept + sum(missing.values()), "shards", missing))
-    if faces.shards or any(missing.values()):
-        stages.append(_stage("train", 1, "training", {"rows will change": 1}))
-    else:
-        videos = usable_videos(catalog, tables, faces_fingerprint=faces.fingerprint)
-        current = training_fingerprint(videos, settings.train, faces_fingerprint=faces.fingerprint)
-        finished = find_finished(connect_tracking(settings), current)
-        stages.append(_stage("train", 1, "training", {"rows or settings changed": 0 if finished else 1}))
-    return stages[: STAGES.index(until) + 1]
+    missing = {"for new faces": len(faces.shards) * len(features)}
+    missing |= {f"without {one.settings.name}": len(one.shards) for one in features}
+    yield _stage("features", sum(one.kept for one in features) + sum(missing.values()), "shards", missing)
+
+    if any(missing.values()):
+        yield _stage("train", 1, "training", {"rows will change": 1})
+        return
+    videos = usable_videos(catalog, tables, faces_fingerprint=faces.fingerprint)
+    current = training_fingerprint(videos, settings.train, faces_fingerprint=faces.fingerprint)
+    stands = find_finished_training(settings, current) is not None
+    yield _stage("train", 1, "training", {"rows or settings changed": 0 if stands else 1})
 
 
 def _stage(stage: Stage, total: int, unit: str, reasons: Mapping[str, int]) -> StagePlan:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,9 +27,25 @@ from dfpipe.models import (
 )
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
 from dfpipe.storage import boto_environment, open_location
-from dfpipe.tracking import Tracking, TrainingRecord, open_tracking, record_training
+from dfpipe.tracking import (
+    Tracking,
+    TrainingRecord,
+    find_finished,
+    open_tracking,
+    record_training,
+    tracking_uri,
+)
 
-__all__ = ["Split", "artifact_root", "connect_tracking", "evaluate_best", "record", "search_grid", "split_videos"]
+__all__ = [
+    "Split",
+    "artifact_root",
+    "connect_tracking",
+    "evaluate_best",
+    "find_finished_training",
+    "record",
+    "search_grid",
+    "split_videos",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -131,6 +148,14 @@ def connect_tracking(settings: Settings) -> Tracking:
         # MLflow's own S3 client takes no options, only the environment.
         os.environ.update(boto_environment(settings.s3))
     return open_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
+
+
+def find_finished_training(settings: Settings, fingerprint: str) -> TrainingRecord | None:
+    """Look for a training without leaving a trace: where no database was made yet, none is made now."""
+    local = settings.mlflow.tracking_uri is None
+    if local and not Path(tracking_uri(settings.mlflow, state=settings.state).removeprefix("sqlite:///")).exists():
+        return None
+    return find_finished(connect_tracking(settings), fingerprint)
 
 
 def artifact_root(settings: Settings) -> str:

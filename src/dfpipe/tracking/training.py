@@ -134,7 +134,8 @@ def record_training(
             tracking,
             run_id=run_id,
             evaluation=winner,
-            X=data.X[:1],
+            # An example of the shape: a row of the data would put somebody's face into the model.
+            X=np.zeros_like(data.X[:1]),
             preprocessing=preprocessing,
             fingerprint=fingerprint,
             metrics=metrics,
