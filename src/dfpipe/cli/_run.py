@@ -164,4 +164,4 @@ def print_verdicts(verdicts: "list[Verdict]") -> None:
         faces = f"{one.faces} of {one.frames}"
         out.print(f"{one.verdict:<9}{score:<9}{faces:<8}{escape(one.video + reason)}", soft_wrap=True)
     if verdicts:
-        out.print(f"P(fake) is the mean over the faces found, by {verdicts[0].model}: a model's opinion, not proof.")
+        out.print(f"P(fake): mean over the faces, by {verdicts[0].model}; a model's opinion, not proof")
