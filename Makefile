@@ -1,6 +1,7 @@
 # The targets that people type and CI calls. Everything they make lies in .venv/ and .dfpipe/.
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .dfpipe/demo/dfpipe.yaml
 
 .PHONY: help install demo test check format ui clean lock
 
@@ -36,11 +37,11 @@ format: install  ## put the code into shape
 	$(BIN)/ruff check --fix .
 
 ui: install  ## open the local Prefect and MLflow servers on the demo's data
-	@$(BIN)/dfpipe up --config .dfpipe/demo/dfpipe.yaml
+	@$(BIN)/dfpipe up --config $(DEMO)
 
-clean:  ## stop the servers and remove everything these targets made
-	@if [ -x $(BIN)/dfpipe ]; then $(BIN)/dfpipe down; fi
-	rm -rf .dfpipe .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## stop the demo's servers and remove everything these targets made; stores of your own stay
+	@if [ -x $(BIN)/dfpipe ] && [ -e $(DEMO) ]; then $(BIN)/dfpipe down --config $(DEMO); fi
+	rm -rf .dfpipe/demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: install  ## resolve the newest versions that pyproject.toml allows into requirements/

@@ -23,8 +23,8 @@ MLFLOW_PREFERENCES = {
 }
 
 
-def newest_pipeline_run(prefect_url: str) -> str:
-    """Return the id of the newest flow run that did everything."""
+def first_pipeline_run(prefect_url: str) -> str:
+    """Return the id of the demo's first flow run, which did everything."""
     body = json.dumps({"flows": {"name": {"any_": ["pipeline"]}}, "sort": "START_TIME_ASC", "limit": 1}).encode()
     request = urllib.request.Request(  # noqa: S310 - a loopback address given by the user
         f"{prefect_url}/api/flow_runs/filter", body, {"Content-Type": "application/json"}
@@ -34,7 +34,7 @@ def newest_pipeline_run(prefect_url: str) -> str:
 
 
 def comparison_page(mlflow_url: str) -> str:
-    """Return the page that compares the candidates of the newest training."""
+    """Return the page that compares the candidates of the demo's training."""
     client = MlflowClient(mlflow_url)
     experiment = client.get_experiment_by_name("dfpipe-demo")
     children = client.search_runs([experiment.experiment_id], "tags.`dfpipe.rank` != ''")
@@ -54,7 +54,7 @@ def main(prefect_url: str, mlflow_url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.goto(f"{prefect_url}/runs/flow-run/{newest_pipeline_run(prefect_url)}")
+        page.goto(f"{prefect_url}/runs/flow-run/{first_pipeline_run(prefect_url)}")
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(3000)
         take(page, "prefect-run")

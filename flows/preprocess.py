@@ -79,5 +79,6 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
         features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
         progress.expect("features", sum(len(feature.shards) for feature in features))
         computed = [compute_features.submit(engine, tables, feature, run_id) for feature in features if feature.shards]
+        wait(computed)
         done.feature_rows = sum(future.result() for future in computed)
     return done

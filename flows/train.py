@@ -11,7 +11,7 @@ from dfpipe.plan import training_fingerprint, usable_videos
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
 from dfpipe.steps import load_catalog
-from dfpipe.tracking import TrainingRecord, find_finished
+from dfpipe.tracking import TrainingRecord, find_finished, point_alias
 from dfpipe.training import connect_tracking
 from tasks.train import evaluate, load_rows, record_models, search_grid, split_videos
 
@@ -39,6 +39,8 @@ def train(settings: Settings) -> Trained:
     tracking = connect_tracking(settings)
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
+        # Another training may have taken the alias in the meantime.
+        point_alias(tracking, finished.model_version)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         return Trained(finished, now=False)
 

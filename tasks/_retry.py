@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from dfpipe.errors import StoreError, UserError
+from dfpipe.errors import ServiceError, StoreError, UserError
 
 __all__ = ["TASK_OPTIONS", "is_transient"]
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Say whether a task that failed is worth another try: lost workers and stores are, users' mistakes are not."""
+    """Say whether a task that failed is worth another try: lost workers, stores and servers are, mistakes are not."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StoreError) or not isinstance(error, UserError)
+    return isinstance(error, StoreError | ServiceError) or not isinstance(error, UserError)
 
 
 TASK_OPTIONS: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """What all tests share: real servers, each started once by the first test that asks for it, and no deadlines."""
 
+import os
 from contextlib import closing
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from hypothesis import settings
 
 from dfpipe.services import down, missing_programs, s3_access, up
 from dfpipe.storage import open_location
-from dfpipe.testing import free_port, require_service
+from dfpipe.testing import free_port, require_service, shared_data
 
 # The machines are shared: how long one example takes says nothing.
 settings.register_profile("dfpipe", deadline=None)
@@ -51,3 +52,14 @@ def prefect_url(tmp_path_factory):
     (server,) = up(state, ["prefect"], mlflow_backend="", artifact_root="", ports={"prefect": free_port()})
     yield f"{server.url}/api"
     down(state)
+
+
+@pytest.fixture(scope="session")
+def clips():
+    """Folder of real videos of real people."""
+    folder = shared_data()
+    if folder is not None:
+        return folder
+    if "DFPIPE_SHARED_DATA" in os.environ:
+        pytest.fail("DFPIPE_SHARED_DATA names no folder")
+    pytest.skip("no real clips here; DFPIPE_SHARED_DATA names a folder with asl/ and noface/")

@@ -23,7 +23,8 @@ def load_training_data(
 ) -> tuple[list[Video], TrainingData]:
     """Read the feature rows of every usable video.
 
-    Labels and people come from the catalog, never from the feature rows, so correcting a label recomputes nothing.
+    Labels and people come from the catalog, never from the feature rows, so correcting them computes no row again
+    (unless the layout makes the label a part of the video's name, as the csv layout does).
 
     Parameters
     ----------
@@ -79,7 +80,8 @@ def load_training_data(
         y=labels[owner],
         video=owner,
         video_ids=tuple(video.video_id for video in videos),
-        groups=identity_groups([video.identities for video in videos]),
+        # The same bytes under two names are one thing to learn, whoever they say is in them.
+        groups=identity_groups([(*video.identities, video.content_id) for video in videos]),
         columns=columns,
     )
     return videos, data

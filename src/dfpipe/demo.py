@@ -48,6 +48,7 @@ def prepare_demo(folder: Path) -> Demo:
             {
                 "source": str(source),
                 "store": str(folder / "store"),
+                "state": str(folder / "state"),
                 "videos_per_shard": 8,
                 # Smaller than the defaults, so that the grid search takes seconds.
                 "train": {

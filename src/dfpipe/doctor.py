@@ -8,7 +8,6 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -169,10 +168,7 @@ def _store(settings: Settings) -> Finding:
     location = open_location(settings.store, settings.s3)
     # A store that is still to be made is not made by looking at it.
     place = open_location(_standing(Path(location.path)), settings.s3) if location.is_local else location
-    probe = place.child(f".dfpipe-doctor-{uuid.uuid4().hex}")
-    probe.write_bytes(b"written by dfpipe doctor")
-    with storage_errors("delete from", place.url):
-        place.fs.rm_file(probe.path)
+    place.check_writable()
     how = "can be written" if place.path == location.path else f"is still to be made; {place.url} can be written"
     return Finding("store", ok=True, detail=f"{location.url} {how}")
 

@@ -5,6 +5,8 @@ Arrays stay on the workers. What comes back through the scheduler is small: file
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -147,21 +149,31 @@ def open_engine(settings: DaskSettings) -> Iterator[Engine]:
             with client:
                 yield Engine(client)
             return
-        # Workers that end with the run are no news.
-        quiet = {"silence_logs": logging.CRITICAL}
-        with (
-            _one_thread_per_library(),
-            LocalCluster(
-                n_workers=settings.workers or usable_cores(),
-                threads_per_worker=1,
-                memory_limit=settings.memory_per_worker,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                **quiet,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with _one_thread_per_library(), _local_cluster(settings) as cluster, Client(cluster) as client:
             yield Engine(client)
+
+
+@contextmanager
+def _local_cluster(settings: DaskSettings) -> Iterator[LocalCluster]:
+    # Ctrl-C reaches the whole terminal's process group. Workers are ended by this process; on their own they would
+    # only cover the screen with tracebacks.
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if here else None
+    try:
+        cluster = LocalCluster(
+            n_workers=settings.workers or usable_cores(),
+            threads_per_worker=1,
+            memory_limit=settings.memory_per_worker,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            # Workers that end with the run are no news.
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+    with cluster:
+        yield cluster
 
 
 def usable_cores() -> int:

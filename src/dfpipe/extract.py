@@ -144,7 +144,8 @@ def _face_columns(face: Face) -> dict[str, float]:
 def _encode(extension: str, image: NDArray[np.uint8], parameter: int, value: int) -> bytes:
     encoded, data = cv2.imencode(extension, image[:, :, ::-1], [parameter, value])
     if not encoded:
-        raise RuntimeError(f"OpenCV did not encode a {image.shape} picture as {extension}")
+        height, width = image.shape[:2]
+        raise VideoError("unsupported", f"pictures of {width} x {height} pixels cannot be stored as {extension}")
     return bytes(data)
 
 

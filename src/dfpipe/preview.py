@@ -31,7 +31,7 @@ class StagePlan:
 
 
 def make_plan(settings: Settings, *, until: Stage = "train") -> list[StagePlan]:
-    """Say what a run would do, stage by stage; nothing is written and no video is opened.
+    """Say what a run would do, stage by stage; nothing is written to the store and no video is opened.
 
     A stage whose input is about to change can only say so: how much it will have to do is known when that is done.
 

@@ -1,18 +1,20 @@
 """The settings: one YAML file, any key overridden by ``DFPIPE_…`` variables and by ``--set key=value``.
 
 Later sources win: defaults, the file, the environment, ``--set``.
-A nested key is ``crop.size_px`` in ``--set`` and ``DFPIPE_CROP__SIZE_PX`` in the environment; values are read as YAML.
+A nested key is ``extract.crop.size_px`` in ``--set`` and ``DFPIPE_EXTRACT__CROP__SIZE_PX`` in the environment.
+Values are read as YAML.
 Library functions never receive the whole of this: each takes the one section that concerns it.
 """
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError, model_validator
 
 from dfpipe.errors import SettingsError
 
@@ -38,6 +40,7 @@ __all__ = [
     "TrainSettings",
     "XgboostSettings",
     "load_settings",
+    "without_password",
 ]
 
 ENV_PREFIX = "DFPIPE_"
@@ -52,7 +55,25 @@ class Section(BaseModel):
     """A group of settings: frozen, and an unknown key is an error."""
 
     # Without the input, a traceback tells no secrets either.
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        coerce_numbers_to_str=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+
+
+def without_password(url: str) -> str:
+    """Return an address with stars in place of its password."""
+    return PASSWORD_IN_URL.sub(r"\1:**********@", url)
+
+
+Address = Annotated[str | None, PlainSerializer(lambda url: url and without_password(url))]
+"""A URL that shows its password to nobody: not in Prefect's parameters, not in `dfpipe config`."""
 
 
 class SamplingSettings(Section):
@@ -103,7 +124,7 @@ class LimitSettings(Section):
     max_duration_seconds: float = Field(4 * 3600, gt=0)
     """Longest video in seconds."""
     timeout_seconds: float = Field(300, gt=0)
-    """Longest time that one video may take on a worker."""
+    """Longest time that reading and decoding one video may take."""
 
 
 class ExtractSettings(Section):
@@ -156,22 +177,22 @@ class SplitSettings(Section):
 class ForestSettings(Section):
     """Grid of scikit-learn's RandomForestClassifier; every combination is one candidate."""
 
-    n_estimators: list[int] = [100, 300]
+    n_estimators: list[int] = Field([100, 300], min_length=1)
     """Trees."""
-    max_depth: list[int | None] = [None]
+    max_depth: list[int | None] = Field([None], min_length=1)
     """Deepest level; null grows to purity."""
-    max_features: list[str | float] = ["sqrt"]
+    max_features: list[str | float] = Field(["sqrt"], min_length=1)
     """Features tried at a node."""
 
 
 class XgboostSettings(Section):
     """Grid of xgboost.XGBClassifier; every combination is one candidate."""
 
-    n_estimators: list[int] = [200]
+    n_estimators: list[int] = Field([200], min_length=1)
     """Boosting rounds."""
-    max_depth: list[int] = [3, 6]
+    max_depth: list[int] = Field([3, 6], min_length=1)
     """Deepest level of a tree."""
-    learning_rate: list[float] = [0.1]
+    learning_rate: list[float] = Field([0.1], min_length=1)
     """Shrinkage."""
 
 
@@ -193,6 +214,9 @@ class TrainSettings(Section):
     def _at_least_one(self) -> "TrainSettings":
         if not self.features:
             raise ValueError("train.features is empty; name at least one feature set")
+        names = [feature.name for feature in self.features]
+        if len(set(names)) < len(names):
+            raise ValueError(f"train.features names {', '.join(names)}; expected each feature set once")
         if self.forest is None and self.xgboost is None:
             raise ValueError("train.forest and train.xgboost are both null; leave at least one model in")
         return self
@@ -201,7 +225,7 @@ class TrainSettings(Section):
 class MlflowSettings(Section):
     """Where runs and models are recorded."""
 
-    tracking_uri: str | None = None
+    tracking_uri: Address = None
     """MLflow server or database; null is a sqlite file under the state folder."""
     experiment: str = "dfpipe"
     """Experiment that runs are written to."""
@@ -214,7 +238,7 @@ class MlflowSettings(Section):
 class PrefectSettings(Section):
     """Where flow runs are recorded."""
 
-    api_url: str | None = None
+    api_url: Address = None
     """Prefect API; null starts a local server for the time of the run (or uses that of `dfpipe up`)."""
 
 

@@ -4,7 +4,8 @@ One settings section feeds fsspec (videos, shards), deltalake (tables) and boto3
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import fsspec
 from botocore.exceptions import BotoCoreError, ClientError
 from deltalake.exceptions import DeltaError
+from pyarrow import ArrowException
 
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
@@ -53,20 +55,54 @@ class Location:
         """Write a whole object at this location: it appears complete or not at all."""
         with storage_errors("write", self.url):
             if self.is_local:
-                target = Path(self.path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # A reader, or the next run after a crash, must never see half of it.
-                partial = target.with_name(f".{target.name}.{os.getpid()}-{get_ident()}.partial")
-                try:
-                    with partial.open("wb") as file:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    partial.replace(target)
-                finally:
-                    partial.unlink(missing_ok=True)
+                self._put_local(data, Path.replace)
             else:
                 self.fs.pipe_file(self.path, data)
+
+    def create_bytes(self, data: bytes) -> bool:
+        """Write a whole object where there is none; say whether it was written, False where one was there already."""
+        with storage_errors("write", self.url):
+            try:
+                if self.is_local:
+                    # A link, unlike a rename, is refused where something stands.
+                    self._put_local(data, lambda partial, target: target.hardlink_to(partial))
+                else:
+                    self.fs.pipe_file(self.path, data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                # s3fs has no name for the server's refusal.
+                if "PreconditionFailed" in f"{error} {error.__cause__}":
+                    return False
+                raise
+        return True
+
+    def check_writable(self) -> None:
+        """Write a small object below this location and take it away again.
+
+        Raises
+        ------
+        StoreError
+            It cannot be done.
+        """
+        probe = self.child(f".dfpipe-writable-{uuid.uuid4().hex}")
+        probe.write_bytes(b"written by dfpipe to see whether it can\n")
+        with storage_errors("write", self.url):
+            probe.fs.rm_file(probe.path)
+
+    def _put_local(self, data: bytes, place: Callable[[Path, Path], object]) -> None:
+        target = Path(self.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A reader, or the next run after a crash, must never see half of it.
+        partial = target.with_name(f".{target.name}.{os.getpid()}-{get_ident()}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            place(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read_bytes(self) -> bytes:
         """Read the whole object at this location."""
@@ -168,7 +204,7 @@ def storage_errors(verb: str, url: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (OSError, BotoCoreError, ClientError, DeltaError) as error:
+    except (OSError, BotoCoreError, ClientError, DeltaError, ArrowException) as error:
         raise StoreError(f"cannot {verb} {url}: {_advice(error)}") from error
 
 

@@ -25,6 +25,7 @@ from dfpipe.models import (
     search,
     split_groups,
 )
+from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
@@ -119,6 +120,9 @@ def record(
         dtype="uint8" if data.X.dtype == np.uint8 else "float32",
         weights_sha256=open_detector(settings.extract.detector).weights_sha256,
         faces_fingerprint=faces_fingerprint,
+        feature_fingerprints=tuple(
+            feature_fingerprint(feature, faces_fingerprint) for feature in settings.train.features
+        ),
         dfpipe_version=__version__,
     )
     return record_training(
@@ -151,7 +155,7 @@ def connect_tracking(settings: Settings) -> Tracking:
 
 
 def find_finished_training(settings: Settings, fingerprint: str) -> TrainingRecord | None:
-    """Look for a training without leaving a trace: where no database was made yet, none is made now."""
+    """Look for a training; where no local database was made yet, none is made now."""
     local = settings.mlflow.tracking_uri is None
     if local and not Path(tracking_uri(settings.mlflow, state=settings.state).removeprefix("sqlite:///")).exists():
         return None

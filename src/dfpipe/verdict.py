@@ -8,10 +8,12 @@ import numpy as np
 
 from dfpipe.catalog import VideoRef
 from dfpipe.dataset import join_features
-from dfpipe.errors import CatalogError
-from dfpipe.extract import decode_crop, extract_video
+from dfpipe.errors import CatalogError, ModelNotFoundError
+from dfpipe.extract import decode_crop, extract_fingerprint, extract_video
 from dfpipe.features import compute
 from dfpipe.models import Bundle, predict_proba
+from dfpipe.models.metrics import THRESHOLD
+from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import LimitSettings, S3Settings
 from dfpipe.shards import VideoStatus
 from dfpipe.storage import open_location, storage_errors
@@ -26,7 +28,7 @@ class Verdict:
     video: str
     """The video as it was named."""
     verdict: Literal["real", "fake", "unknown"]
-    """The side of the threshold (0.5) on which the score lies; unknown where there is no face to judge."""
+    """The side of `models.metrics.THRESHOLD` on which the score lies; unknown where there is no face to judge."""
     score: float | None
     """Mean probability of fake over the faces found, None where there is none."""
     frame_scores: tuple[float, ...]
@@ -61,9 +63,12 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
     ------
     CatalogError
         There is no such file.
+    ModelNotFoundError
+        This dfpipe makes other rows of a video than the one that trained the model.
     StoreError
         The video's bytes cannot be reached.
     """
+    _check_preprocessing(bundle)
     location = open_location(url, s3)
     with storage_errors("read", location.url):
         if not location.fs.isfile(location.path):
@@ -81,7 +86,9 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         X, _ = join_features(blocks, [feature.name for feature in preprocessing.features])
         scores = predict_proba(bundle, X).tolist()
     score = float(np.mean(scores)) if scores else None
-    verdict: Literal["real", "fake", "unknown"] = "unknown" if score is None else "fake" if score > 0.5 else "real"
+    verdict: Literal["real", "fake", "unknown"] = (
+        "unknown" if score is None else "fake" if score >= THRESHOLD else "real"
+    )
     return Verdict(
         video=url,
         verdict=verdict,
@@ -93,3 +100,14 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         reason=rows.video["reason"],
         model=f"{bundle.name} version {bundle.version}",
     )
+
+
+def _check_preprocessing(bundle: Bundle) -> None:
+    preprocessing = bundle.preprocessing
+    faces = extract_fingerprint(preprocessing.extract)
+    features = tuple(feature_fingerprint(feature, faces) for feature in preprocessing.features)
+    if features != preprocessing.feature_fingerprints:
+        raise ModelNotFoundError(
+            f"{bundle.name} version {bundle.version} was trained by dfpipe {preprocessing.dfpipe_version}, whose faces "
+            "or features this version makes differently; run `dfpipe run` to train a model that fits"
+        )

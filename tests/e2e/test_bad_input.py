@@ -94,6 +94,12 @@ def test_nobody_at_the_s3_endpoint(refused):
     assert "hush-hush" not in line
 
 
+def test_nobody_at_the_prefect_address(refused):
+    line = refused("run", "--set=prefect.api_url=http://me:hush@127.0.0.1:9/api")
+    assert "prefect.api_url" in line
+    assert "hush" not in line
+
+
 def test_no_model_yet(refused):
     assert "dfpipe run" in refused("predict", "video.mp4")
 

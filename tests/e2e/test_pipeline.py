@@ -118,6 +118,23 @@ def test_other_training_settings_redo_the_training_only(first_run, dfpipe):
     assert (other["extracted"], other["feature_rows"], other["trained"]) == (0, 0, True)
 
 
+def test_going_back_to_earlier_settings_brings_their_model_back(first_run, dfpipe):
+    """After the test above, another training holds the alias."""
+    again = dfpipe("run", "--json", *QUICK).json
+    assert again["trained"] is False
+    video = str(min((dfpipe.folder / "videos").rglob("*.mp4")))
+    (verdict,) = dfpipe("predict", "--json", video, *QUICK).json
+    assert verdict["model"] == f"dfpipe version {again['training']['model_version']}"
+
+
+def test_another_name_for_the_model_is_another_model(first_run, dfpipe):
+    other = [*QUICK, "--set=mlflow.registered_model=other"]
+    assert dfpipe("run", "--json", *other).json["trained"] is True
+    video = str(min((dfpipe.folder / "videos").rglob("*.mp4")))
+    (verdict,) = dfpipe("predict", "--json", video, *other).json
+    assert verdict["model"] == "other version 1"
+
+
 def test_verdicts(first_run, dfpipe):
     video = min((dfpipe.folder / "videos").rglob("*.mp4"))
     (dfpipe.folder / "notes.txt").write_text("not a video")

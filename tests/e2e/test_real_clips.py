@@ -5,8 +5,6 @@ import shutil
 import pytest
 from deltalake import DeltaTable
 
-from dfpipe.testing import shared_data
-
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
 SETTINGS = [
@@ -19,14 +17,6 @@ SETTINGS = [
     "--set=source=videos",
     "--set=store=store",
 ]
-
-
-@pytest.fixture(scope="module")
-def clips():
-    folder = shared_data()
-    if folder is None:
-        pytest.skip("no real clips here; DFPIPE_SHARED_DATA names a folder with asl/ and noface/")
-    return folder
 
 
 @pytest.fixture(scope="module")

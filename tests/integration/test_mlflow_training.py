@@ -94,6 +94,7 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
                 dtype=np.dtype(dtype).name,
                 weights_sha256="ab" * 32,
                 faces_fingerprint="0123456789abcdef",
+                feature_fingerprints=("f",),
                 dfpipe_version="1.2.3",
             ),
         },

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import os
 from pathlib import Path
 
 import av
@@ -16,8 +15,6 @@ from dfpipe.storage import open_location
 from dfpipe.synth import write_dataset, write_pseudo_fakes
 
 pytestmark = pytest.mark.slow
-
-SHARED = Path(os.environ.get("DFPIPE_SHARED_DATA", "../shared/data"))
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +110,7 @@ def test_what_the_user_can_mend_is_one_clear_line(own, tmp_path):
         write_pseudo_fakes(own, own / "out")
 
 
-@pytest.mark.skipif(not (SHARED / "asl").is_dir(), reason="no real clips; DFPIPE_SHARED_DATA names their folder")
-def test_real_clips_all_get_a_twin(tmp_path):
-    report = write_pseudo_fakes(SHARED / "asl", tmp_path, jobs=2)
+def test_real_clips_all_get_a_twin(tmp_path, clips):
+    report = write_pseudo_fakes(clips / "asl", tmp_path, jobs=2)
     assert (report.num_real, report.num_fake, report.skipped) == (20, 20, ())
     assert len({row["target"] for row in rows(tmp_path)}) == 5

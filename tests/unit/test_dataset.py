@@ -12,10 +12,10 @@ from dfpipe.testing import finish_faces, make_video, write_features
 
 PIXELS, RESIDUAL = PixelsSettings(size_px=4), ResidualSettings()
 CATALOG = [
-    make_video("a"),
-    make_video("b", label="fake", target="a", source="c"),
-    make_video("c"),
-    make_video("d"),
+    make_video("a", "ca"),
+    make_video("b", "cb", label="fake", target="a", source="c"),
+    make_video("c", "cc"),
+    make_video("d", "cd"),
 ]
 
 
@@ -35,15 +35,15 @@ def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
 def test_rows_labels_and_groups_belong_together(store):
     tables, stage = store
     # Two shards, rows in no order: neither may show in the result.
-    write_features(tables, PIXELS, [("d", "c0", 0, [7, 8]), ("b", "c0", 30, [5, 6])], faces_fingerprint=stage)
+    write_features(tables, PIXELS, [("d", "cd", 0, [7, 8]), ("b", "cb", 30, [5, 6])], faces_fingerprint=stage)
     write_features(
         tables,
         PIXELS,
-        [("b", "c0", 0, [3, 4]), ("a", "c0", 0, [1, 2]), ("c", "c0", 0, [9, 9])],
+        [("b", "cb", 0, [3, 4]), ("a", "ca", 0, [1, 2]), ("c", "cc", 0, [9, 9])],
         faces_fingerprint=stage,
     )
     rows = [
-        (name, "c0", frame, [value])
+        (name, "c" + name, frame, [value])
         for name, frame, value in [("c", 0, 0.9), ("a", 0, 0.1), ("b", 0, 0.3), ("d", 0, 0.7), ("b", 30, 0.5)]
     ]
     write_features(tables, RESIDUAL, rows, faces_fingerprint=stage)
@@ -61,25 +61,34 @@ def test_rows_labels_and_groups_belong_together(store):
 
 def test_one_uint8_feature_stays_uint8(store):
     tables, stage = store
-    rows = [(video.video_id, "c0", 0, [1, 255]) for video in CATALOG]
+    rows = [(video.video_id, video.content_id, 0, [1, 255]) for video in CATALOG]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
     assert load(store, features=[PIXELS])[1].X.dtype == np.uint8
 
 
 def test_rows_of_earlier_content_are_left_out(store):
     tables, stage = store
-    rows = [(video.video_id, "c0", 0, [1]) for video in CATALOG] + [("a", "before", 0, [2])]
+    rows = [(video.video_id, video.content_id, 0, [1]) for video in CATALOG] + [("a", "before", 0, [2])]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
     assert load(store, features=[PIXELS])[1].X.ravel().tolist() == [1, 1, 1, 1]
 
 
 def test_a_feature_set_with_fewer_rows_is_refused(store):
     tables, stage = store
-    rows = [(video.video_id, "c0", 0, [1]) for video in CATALOG]
+    rows = [(video.video_id, video.content_id, 0, [1]) for video in CATALOG]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
     write_features(tables, RESIDUAL, rows[1:], faces_fingerprint=stage)
     with pytest.raises(TrainingDataError, match="residual has 3 rows where pixels has 4"):
         load(store)
+
+
+def test_the_same_bytes_under_two_names_stay_together(store):
+    tables, stage = store
+    catalog = [*CATALOG[:3], make_video("d", "ca")]
+    finish_faces(tables, plan_faces(catalog, tables, ExtractSettings(), videos_per_shard=9))
+    rows = [(video.video_id, video.content_id, 0, [1]) for video in catalog]
+    write_features(tables, PIXELS, rows, faces_fingerprint=stage)
+    assert load(store, catalog=catalog, features=[PIXELS])[1].groups.tolist() == [0, 0, 0, 0]
 
 
 def test_no_usable_video_at_all(store):

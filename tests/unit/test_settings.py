@@ -81,7 +81,7 @@ def test_feature_sets_are_told_apart_by_name():
         ("xyzzy=1", "unknown setting 'xyzzy'; `dfpipe config` prints every key"),
         ("layout=ffp", "setting 'layout' got 'ffp': input should be 'auto', 'ffpp', 'celebdf', 'dfdc' or 'csv'"),
         ("extract.crop.size_px=3", "setting 'extract.crop.size_px' got 3: input should be greater than or equal to 16"),
-        ("source=2", "setting 'source' got 2: input should be a valid string"),
+        ("source=[2]", "setting 'source' got a list: input should be a valid string"),
         ("source", "--set got 'source', expected key=value such as extract.crop.size_px=224"),
         ("source=[a", "--set source got '[a', which is not a YAML value; quote it"),
         ("train.features=[]", "train.features is empty; name at least one feature set"),

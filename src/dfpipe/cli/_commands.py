@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from dfpipe import __version__
@@ -24,7 +25,7 @@ from dfpipe.cli._app import (
     say_json,
     waiting,
 )
-from dfpipe.cli._config import to_documented_yaml, to_masked
+from dfpipe.cli._config import to_documented_yaml
 from dfpipe.errors import SettingsError
 
 __all__: list[str] = []
@@ -124,7 +125,7 @@ def synth(
         return
     out.print(f"{report.num_real} real and {report.num_fake} fake videos in {folder}")
     for skipped in report.skipped:
-        err.print(f"skipped {skipped.video}: {skipped.reason}")
+        err.print(f"skipped {skipped.video}: {skipped.reason}", markup=False)
     out.print(f"next: dfpipe run --set source={folder}")
 
 
@@ -154,7 +155,7 @@ def catalog(
     counts = Counter((video.dataset, video.manipulation, video.compression, video.label) for video in videos)
     table = RichTable("data set", "manipulation", "compression", "label", "videos", box=None)
     for key, number in sorted(counts.items()):
-        table.add_row(*key, str(number))
+        table.add_row(*map(escape, key), str(number))
     out.print(table)
     groups = int(identity_groups([video.identities for video in videos]).max()) + 1
     people = len({person for video in videos for person in video.identities})
@@ -186,8 +187,10 @@ def status(
         numbers = (row.videos, row.frames_wanted, row.frames_decoded, row.frames_with_face)
         table.add_row(row.status, *(str(number) for number in numbers))
     out.print(table)
+    if not report.statuses:
+        out.print("no run has written a catalog to this store yet")
     for failure in report.failures if failures else ():
-        out.print(f"{failure.status:>12}  {failure.video_id}: {failure.reason}", soft_wrap=True)
+        out.print(f"{failure.status:>12}  {failure.video_id}: {failure.reason}", soft_wrap=True, markup=False)
     if report.failures and not failures:
         out.print(f"{len(report.failures)} videos are not ok; list them with --failures")
 
@@ -199,7 +202,7 @@ def show_config(
     """Print the effective settings with what each means, secrets masked; a file to start one's own from."""
     settings = read_settings(config, overrides)
     if json_output:
-        say_json(to_masked(settings))
+        say_json(settings.model_dump(mode="json"))
     else:
         print(to_documented_yaml(settings), end="")  # noqa: T201 - this is the output
 
@@ -216,22 +219,29 @@ def up(
     debug: Debug = False,
 ) -> None:
     """Start local servers: Prefect and MLflow, and S3 with --s3. They run on until `dfpipe down`."""
-    from dfpipe.cli._servers import start
-    from dfpipe.services import ServiceName
+    from dfpipe.cli._servers import keep_prefect, start
+    from dfpipe.services import ServiceName, s3_access
 
     settings = read_settings(config, overrides)
-    names: list[ServiceName] = ["prefect", "mlflow", *(["s3"] if s3 else [])]  # type: ignore[list-item]
     asked: dict[ServiceName, int | None] = {"prefect": prefect_port, "mlflow": mlflow_port, "s3": s3_port}
     ports = {name: port for name, port in asked.items() if port is not None}
+    started = []
     with waiting("starting servers; the first time takes up to a minute"):
-        started = start(settings, names, ports=ports, s3_buckets=["dfpipe"] if s3 else [])
+        if s3:
+            started += start(settings, ["s3"], ports=ports, s3_buckets=["dfpipe"])
+            if settings.s3.endpoint_url is None:
+                # MLflow's pages show pictures out of the store, and need the keys for that.
+                settings = settings.model_copy(update={"s3": s3_access(settings.state).settings})
+        started += start(settings, ["prefect", "mlflow"], ports=ports)
+    keep_prefect(settings)
+    s3_env = _write_s3_env(settings.state) if s3 else None
     if json_output:
-        say_json(started)
+        say_json([{**asdict(service), "env": s3_env if service.name == "s3" else None} for service in started])
         return
     for service in started:
         out.print(f"{service.name:>8}  {service.url}  (log {service.log})", soft_wrap=True)
-    if s3:
-        out.print(f"          bucket s3://dfpipe; its address and keys: source {_write_s3_env(settings.state)}")
+    if s3_env is not None:
+        out.print(f"          bucket s3://dfpipe; its address and keys: source {s3_env}", soft_wrap=True)
     out.print("stop them with: dfpipe down")
 
 
@@ -272,7 +282,7 @@ def doctor(config: Config = None, overrides: Overrides = None, json_output: Json
         marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[dim]--[/]"}
         table = RichTable("", "", "", box=None, show_header=False)
         for finding in findings:
-            detail = finding.detail + (f"\n[dim]{finding.advice}[/]" if finding.advice else "")
+            detail = escape(finding.detail) + (f"\n[dim]{escape(finding.advice)}[/]" if finding.advice else "")
             table.add_row(marks[finding.ok], finding.name, detail)
         out.print(table)
     if any(finding.ok is False for finding in findings):

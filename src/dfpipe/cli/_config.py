@@ -1,26 +1,17 @@
 """Settings as YAML that explains itself: every key with the sentence that stands in its model."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["to_documented_yaml", "to_masked"]
-
-PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
-
-
-def to_masked(settings: BaseModel) -> dict[str, Any]:
-    """Return the settings as plain values, with secrets, and passwords inside addresses, replaced by stars."""
-    masked: dict[str, Any] = json.loads(PASSWORD_IN_URL.sub(r"\1:**********@", settings.model_dump_json()))
-    return masked
+__all__ = ["to_documented_yaml"]
 
 
 def to_documented_yaml(settings: BaseModel) -> str:
     """Return the settings as YAML, a comment above every key, secrets masked."""
-    return "\n".join(_lines(settings, to_masked(settings), indent="")) + "\n"
+    return "\n".join(_lines(settings, settings.model_dump(mode="json"), indent="")) + "\n"
 
 
 def _lines(section: BaseModel, values: Mapping[str, Any], *, indent: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ def plan(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what a run would do, and why. Nothing is written and no video is opened."""
+    """Say what a run would do, and why. Nothing is written to the store and no video is opened."""
     from dfpipe.preview import make_plan
 
     settings = read_settings(config, overrides)
@@ -164,4 +164,4 @@ def print_verdicts(verdicts: "list[Verdict]") -> None:
         faces = f"{one.faces} of {one.frames}"
         out.print(f"{one.verdict:<9}{score:<9}{faces:<8}{escape(one.video + reason)}", soft_wrap=True)
     if verdicts:
-        out.print(f"P(fake): mean over the faces, by {verdicts[0].model}; a model's opinion, not proof")
+        out.print(f"P(fake): mean over the faces, by {verdicts[0].model}; a model's opinion, not proof", soft_wrap=True)

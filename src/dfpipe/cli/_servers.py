@@ -1,20 +1,29 @@
 """Which servers a command talks to, and starting those that are missing."""
 
+import fcntl
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from typing import Any
 
 from dfpipe.cli._app import waiting, wants_debug
 from dfpipe.errors import ServiceError
 from dfpipe.services import OnWait, ServiceName, ServiceStatus, down, find, up
-from dfpipe.settings import Settings
+from dfpipe.settings import Settings, without_password
 from dfpipe.storage import boto_environment
 from dfpipe.tracking import tracking_uri
 from dfpipe.training import artifact_root
 
-__all__ = ["load_flow", "prefect_api", "start"]
+__all__ = ["keep_prefect", "load_flow", "prefect_api", "start"]
+
+PATIENCE_SECONDS = 10
+PREFECT_USERS = "prefect.users"
+"""Lock that every run holds while it uses the local server."""
+PREFECT_FOR_RUNS = "prefect.for-runs"
+"""Stands while the local server was started by a run and ends with the last one."""
 
 
 def start(
@@ -54,25 +63,63 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     if not wants_debug():
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Prefect keeps profiles and results in its home; a run writes nowhere but into the state folder.
+    os.environ.setdefault("PREFECT_HOME", str((settings.state / "prefect").resolve()))
     named = settings.prefect.api_url or os.environ.get("PREFECT_API_URL")
     if named:
+        _expect_answer(named)
         os.environ["PREFECT_API_URL"] = named
         yield named
         return
-    # Prefect keeps profiles and results in its home; a run writes nowhere but into the state folder.
-    os.environ["PREFECT_HOME"] = str((settings.state / "prefect").resolve())
-    running = find(settings.state, "prefect")
-    ours = running is None
-    if running is None:
-        with waiting("starting a local Prefect server"):
-            running = start(settings, ["prefect"])[0]
+    with _local_prefect(settings) as url:
+        os.environ["PREFECT_API_URL"] = f"{url}/api"
+        try:
+            yield os.environ["PREFECT_API_URL"]
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+@contextmanager
+def _local_prefect(settings: Settings) -> Iterator[str]:
+    """Use the server of `dfpipe up`, or one that lasts until the last of the runs that share it has ended."""
+    folder = settings.state / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / PREFECT_USERS).open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        running = find(settings.state, "prefect")
+        if running is None:
+            with waiting("starting a local Prefect server"):
+                running = start(settings, ["prefect"])[0]
+            (folder / PREFECT_FOR_RUNS).touch()
+        try:
+            yield running.url
+        finally:
+            # Only the last one gets the lock for itself.
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (folder / PREFECT_FOR_RUNS).exists():
+                    down(settings.state, ["prefect"])
+                    keep_prefect(settings)
+
+
+def keep_prefect(settings: Settings) -> None:
+    """Let the local Prefect server run on when runs end, as `dfpipe up` promises."""
+    (settings.state / "run" / PREFECT_FOR_RUNS).unlink(missing_ok=True)
+
+
+def _expect_answer(api_url: str) -> None:
     try:
-        os.environ["PREFECT_API_URL"] = f"{running.url}/api"
-        yield os.environ["PREFECT_API_URL"]
-    finally:
-        del os.environ["PREFECT_API_URL"]
-        if ours:
-            down(settings.state, ["prefect"])
+        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=PATIENCE_SECONDS):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        # It answers; whether it lets us in is Prefect's to find out.
+        return
+    except (OSError, ValueError) as error:
+        raise ServiceError(
+            f"no Prefect API answers at {without_password(api_url)}; start one with `dfpipe up`, or set "
+            "prefect.api_url to null for a local server"
+        ) from error
 
 
 def load_flow(name: str) -> Callable[..., Any]:

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import joblib
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dfpipe.errors import UserError
+from dfpipe.faces._onnx import ort
 
 __all__ = ["NetName", "Nets", "Weights", "load_nets", "read_weights", "state_net"]
 

@@ -38,6 +38,8 @@ class Preprocessing(BaseModel):
     """Hex digest of the face detector's weights."""
     faces_fingerprint: str
     """Fingerprint of the faces stage that made the training data."""
+    feature_fingerprints: tuple[str, ...]
+    """Fingerprint of each feature set's rows: settings, code version and crops."""
     dfpipe_version: str
     """Version that wrote this."""
 

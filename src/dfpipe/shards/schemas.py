@@ -12,9 +12,7 @@ __all__ = ["CATALOG", "FACES", "FEATURES", "FRAMES", "LANDMARKS", "SCHEMAS", "VI
 
 Table = Literal["catalog", "frames", "faces", "videos", "features"]
 
-VideoStatus = Literal[
-    "ok", "no_face", "empty", "corrupt", "truncated", "unsupported", "too_large", "too_long", "timeout", "crashed"
-]
+VideoStatus = Literal["ok", "no_face", "empty", "corrupt", "unsupported", "too_large", "too_long", "timeout", "crashed"]
 """The one state in which a video ends, for a given fingerprint."""
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")

@@ -1,7 +1,8 @@
 """The store's Delta tables: shards written whole under deterministic names, then committed.
 
 A shard's file is first put as an object that no reader sees, then added to its table in one transaction.
-Adding the same path again changes nothing, so whoever does not know whether a commit went through repeats it.
+An object that is there is never written again: its size and statistics stand in the table's log. So whoever does not
+know whether a put or a commit went through repeats it, and changes nothing.
 """
 
 import io
@@ -9,8 +10,10 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +31,11 @@ __all__ = ["ShardFile", "Tables", "open_tables"]
 
 ROW_GROUP_BYTES = 32 * 2**20
 """Uncompressed bytes in a row group: what a reader holds in memory at once."""
+
+READERS = 8
+"""Files read at once: requests to a store are mostly waiting."""
+
+VIDEO_IDS = pa.schema([pa.field("video_id", pa.string())])
 
 SHARD_PATH = re.compile(r"fingerprint=(?P<fingerprint>[^/]+)/(?P<shard>[^/]+)\.parquet")
 """Path of a shard's file below its table."""
@@ -88,8 +96,12 @@ class Tables:
         Returns
         -------
         ShardFile or None
-            None where there are no rows, as then there is nothing to commit.
+            None where there are no rows, as then there is nothing to commit. What an earlier attempt has put under
+            the same name stays, and is returned.
         """
+        earlier = self._find_file(table, fingerprint, shard)
+        if earlier is not None:
+            return earlier
         schema = SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint"))
         data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         if data.num_rows == 0:
@@ -110,8 +122,10 @@ class Tables:
             first_video_id=span["min"],
             last_video_id=span["max"],
         )
-        self.location(table).child(file.path).write_bytes(buffer.getvalue())
-        return file
+        if self.location(table).child(file.path).create_bytes(buffer.getvalue()):
+            return file
+        # Another attempt was faster by a moment; what it put is what counts.
+        return self._find_file(table, fingerprint, shard)
 
     def commit(self, files: Sequence[ShardFile | None], *, run_id: str) -> None:
         """Make shards visible, each table in one transaction, in the order in which the tables first appear.
@@ -166,24 +180,17 @@ class Tables:
         schema = SCHEMAS[table]
         names = list(columns or schema.names)
         if shard is not None:
-            data = self._read_shard(table, str(fingerprint), shard, names)
+            files = [(f"fingerprint={fingerprint}/{shard}.parquet", fingerprint)]
         else:
-            opened = self._open(table)
-            if opened is None:
-                return pa.schema([schema.field(name) for name in names]).empty_table()
-            partition = None if fingerprint is None else pc.field("fingerprint") == fingerprint
-            with storage_errors("read", self.location(table).url):
-                data = opened.to_pyarrow_dataset(as_large_types=True).to_table(columns=names, filter=partition)
-        return data.cast(pa.schema([schema.field(name).with_nullable(True) for name in names]))
+            files = [file for file in self._files(table) if fingerprint in (None, file[1])]
+        wanted = pa.schema([schema.field(name).with_nullable(True) for name in names])
+        with ThreadPoolExecutor(READERS) as pool:
+            parts = pool.map(lambda file: self._read_file(table, file[0], file[1], wanted), files)
+            return pa.concat_tables([wanted.empty_table(), *parts])
 
     def shards(self, table: Table, fingerprint: str) -> set[str]:
         """Return the names of the committed shards of one partition."""
-        opened = self._open(table)
-        if opened is None:
-            return set()
-        with storage_errors("read", self.location(table).url):
-            paths = pa.table(opened.get_add_actions())["path"].to_pylist()
-        matches = (SHARD_PATH.fullmatch(path) for path in paths)
+        matches = (SHARD_PATH.fullmatch(path) for path, _ in self._files(table))
         return {match["shard"] for match in matches if match and match["fingerprint"] == fingerprint}
 
     def version(self, table: Table) -> int | None:
@@ -216,19 +223,33 @@ class Tables:
         with storage_errors("read", location.url):
             if not location.fs.exists(location.path):
                 return None
-            with location.fs.open(location.path, "rb") as file:
-                ids = pq.read_table(file, columns=["video_id"])["video_id"]
+            ids = self._read_file(table, f"fingerprint={fingerprint}/{shard}.parquet", None, VIDEO_IDS)["video_id"]
             size_bytes = int(location.fs.size(location.path))
         span = pc.min_max(ids).as_py()
         return ShardFile(table, fingerprint, shard, size_bytes, len(ids), span["min"], span["max"])
 
-    def _read_shard(self, table: Table, fingerprint: str, shard: str, names: list[str]) -> pa.Table:
-        location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
-        stored = [name for name in names if name != "fingerprint"]
-        data = pq.read_table(io.BytesIO(location.read_bytes()), columns=stored)
-        if "fingerprint" in names:
+    def _files(self, table: Table) -> list[tuple[str, str | None]]:
+        """Return path and fingerprint of every committed file; a table that was never written has none."""
+        opened = self._open(table)
+        if opened is None:
+            return []
+        with storage_errors("read", self.location(table).url):
+            actions = pa.table(opened.get_add_actions(flatten=True))
+        paths = actions["path"].to_pylist()
+        if "partition.fingerprint" not in actions.column_names:
+            return [(path, None) for path in paths]
+        return list(zip(paths, actions["partition.fingerprint"].to_pylist(), strict=True))
+
+    def _read_file(self, table: Table, path: str, fingerprint: str | None, wanted: pa.Schema) -> pa.Table:
+        location = self.location(table).child(unquote(path))
+        with storage_errors("read", location.url), location.fs.open(location.path, "rb") as file:
+            # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            stored = [name for name in wanted.names if name in parquet.schema_arrow.names]
+            data = parquet.read(stored, use_threads=False)
+        if "fingerprint" in wanted.names and "fingerprint" not in stored:
             data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
-        return data.select(names)
+        return data.select(wanted.names).cast(wanted)
 
     def _open(self, table: Table) -> DeltaTable | None:
         location = self.location(table)
@@ -262,10 +283,7 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
         A store that cannot be reached or written.
     """
     tables = Tables(str(open_location(store, s3).url), s3)
-    probe = open_location(tables.url, s3).child(".dfpipe-writable")
-    probe.write_bytes(b"")
-    with storage_errors("write", tables.url):
-        probe.fs.rm_file(probe.path)
+    open_location(tables.url, s3).check_writable()
     return tables
 
 

@@ -1,7 +1,7 @@
 """Tracking: trainings and models in MLflow."""
 
 from dfpipe.tracking.connection import Tracking, open_tracking, tracking_uri
-from dfpipe.tracking.registry import load_champion
+from dfpipe.tracking.registry import load_champion, point_alias
 from dfpipe.tracking.training import TrainingRecord, find_finished, record_training
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "find_finished",
     "load_champion",
     "open_tracking",
+    "point_alias",
     "record_training",
     "tracking_uri",
 ]

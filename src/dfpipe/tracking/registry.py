@@ -23,7 +23,7 @@ from dfpipe.models.evaluate import Evaluation
 from dfpipe.storage import storage_errors
 from dfpipe.tracking.connection import Tracking, importing_mlflow, tracking_errors
 
-__all__ = ["load_champion", "model_exists", "register_model"]
+__all__ = ["load_champion", "model_exists", "point_alias", "register_model"]
 
 PREPROCESSING_FILE = "preprocessing.json"
 MODEL_TAG = "dfpipe.model"
@@ -158,6 +158,12 @@ def register_model(
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(link)})
     client.set_registered_model_alias(settings.registered_model, settings.alias, version.version)
     return version
+
+
+def point_alias(tracking: Tracking, version: str) -> None:
+    """Let the alias in the settings mean this version of the registered model."""
+    with tracking_errors("set the alias in", tracking.uri):
+        tracking.client.set_registered_model_alias(tracking.settings.registered_model, tracking.settings.alias, version)
 
 
 @contextmanager

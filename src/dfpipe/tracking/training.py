@@ -146,7 +146,7 @@ def record_training(
 
 
 def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None:
-    """Return the newest training with this fingerprint that ended well and whose model is still registered.
+    """Return the newest training with this fingerprint that ended well and whose model is registered as asked.
 
     Raises
     ------
@@ -161,7 +161,10 @@ def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None
         )
         for run in runs:
             record = _record(tracking, run)
-            if model_exists(tracking, record.model_name, record.model_version):
+            named_so = record.model_name == tracking.settings.registered_model
+            # A store that was emptied took the model's files with it; the database does not know.
+            stands = named_so and tracking.client.list_artifacts(record.run_id)
+            if stands and model_exists(tracking, record.model_name, record.model_version):
                 return record
     return None
 

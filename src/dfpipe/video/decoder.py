@@ -105,8 +105,8 @@ class Decoder:
         context.skip_frame = "NONREF" if may_skip else "DEFAULT"
         try:
             return context.decode(packet)
-        except av.error.InvalidDataError:
-            # One frame is lost; those after it may come again.
+        except av.FFmpegError:
+            # Broken data are reported in many ways. One frame is lost; those after it may come again.
             return []
 
     def check_duration(self, duration_seconds: float) -> None:

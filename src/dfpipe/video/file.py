@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import av
 import numpy as np
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -94,9 +95,15 @@ class VideoFile:
         found = 0
         for index, frame in self._by_time(wanted) if self._has_times else self._by_count(wanted):
             # Concealed damage looks like a picture, but is none that a camera saw.
-            if not frame.is_corrupt:
-                found += 1
-                yield self._picture(index, frame)
+            if frame.is_corrupt:
+                continue
+            try:
+                picture = self._picture(index, frame)
+            except av.FFmpegError:
+                # Sizes or formats that no converter takes: the packet lied.
+                continue
+            found += 1
+            yield picture
         if not found:
             self._decoder.fail("corrupt", f"none of the {len(wanted)} frames asked for could be decoded")
 

@@ -98,7 +98,7 @@ def test_secrets_are_masked(dfpipe):
         )
         assert "hush" not in text
         assert "**********" in text
-    _, text, _ = dfpipe("config", "--set=mlflow.tracking_uri=postgresql://me:hush@db/mlflow")
+    _, text, _ = dfpipe("config", "--set=mlflow.tracking_uri=postgresql://me:hu@sh@db/mlflow")
     assert 'tracking_uri: "postgresql://me:**********@db/mlflow"' in text
 
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from dfpipe.errors import UserError
 from dfpipe.faces import mtcnn_nets
+from dfpipe.faces._onnx import ort
 from dfpipe.faces.mtcnn_nets import load_nets, read_weights, state_net
 
 

@@ -19,6 +19,7 @@ def preprocessing(data):
         dtype="float32",
         weights_sha256="ab" * 32,
         faces_fingerprint="0123456789abcdef",
+        feature_fingerprints=("f",),
         dfpipe_version="1.2.3",
     )
 
