@@ -23,7 +23,7 @@ demo: install  ## make videos, run the whole pipeline on them, score two unseen 
 	@$(BIN)/dfpipe demo
 
 test: install  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: install  ## format, lint, types, layering, spelling
 	$(BIN)/ruff format --check .

@@ -242,7 +242,7 @@ def up(
         out.print(f"{service.name:>8}  {service.url}  (log {service.log})", soft_wrap=True)
     if s3_env is not None:
         out.print(f"          bucket s3://dfpipe; its address and keys: source {s3_env}", soft_wrap=True)
-    out.print("stop them with: dfpipe down")
+    out.print(f"stop them with: dfpipe down{f' -c {config}' if config else ''}", markup=False, soft_wrap=True)
 
 
 def _write_s3_env(state: Path) -> Path:
