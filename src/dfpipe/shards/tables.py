@@ -193,11 +193,6 @@ class Tables:
         matches = (SHARD_PATH.fullmatch(path) for path, _ in self._files(table))
         return {match["shard"] for match in matches if match and match["fingerprint"] == fingerprint}
 
-    def version(self, table: Table) -> int | None:
-        """Return the table's version, None where there is no table."""
-        opened = self._open(table)
-        return None if opened is None else opened.version()
-
     def roll_forward(self, fingerprint: str, *, run_id: str) -> int:
         """Finish the commits of shards whose run died between its tables.
 

@@ -34,7 +34,6 @@ def tables(tmp_path):
 def test_a_table_that_was_never_written_is_empty(tables):
     assert tables.read("faces", columns=["video_id"]).num_rows == 0
     assert tables.shards("faces", "fp") == set()
-    assert tables.version("faces") is None
 
 
 def test_rows_are_seen_only_after_the_commit_and_sorted(tables):
