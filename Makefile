@@ -13,7 +13,7 @@ install: .venv/.installed  ## build .venv from the lock, with the dfpipe command
 .venv/.installed: requirements/dev.txt pyproject.toml infra/make-venv
 	@infra/make-venv $(PYTHON) .venv
 	@echo "installing from the lock (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt 2>&1 \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt 2>&1 \
 	    | { grep -v 'is ignored: it is neither a file nor a directory' || true; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/dfpipe --version
