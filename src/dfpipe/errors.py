@@ -31,7 +31,18 @@ __all__ = [
     "VideoFault",
 ]
 
-VideoFault = Literal["empty", "corrupt", "unsupported", "too_large", "too_long", "timeout", "crashed"]
+VideoFault = Literal[
+    "empty",
+    "corrupt",
+    "truncated",
+    "unsupported",
+    "filtered",
+    "few_frames",
+    "too_large",
+    "too_long",
+    "timeout",
+    "crashed",
+]
 """Why a video could not be used; the same words stand in the ledger's ``status`` column."""
 
 

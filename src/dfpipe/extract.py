@@ -16,7 +16,7 @@ from dfpipe.catalog import VideoRef
 from dfpipe.errors import VideoError, VideoFault
 from dfpipe.faces import Face, crop_face, open_detector
 from dfpipe.fingerprint import fingerprint
-from dfpipe.settings import ExtractSettings, LimitSettings, S3Settings
+from dfpipe.settings import EverySampling, ExtractSettings, LimitSettings, S3Settings
 from dfpipe.shards import LANDMARKS, VideoStatus
 from dfpipe.storage import open_location, storage_errors
 from dfpipe.video import VideoFile, every, open_video
@@ -73,7 +73,7 @@ def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSe
     if rows.faces:
         return _ended(rows, "ok", "")
     looked = rows.video["frames_decoded"]
-    return _ended(rows, "no_face", f"no face scored above {settings.detector.min_score} in {looked} frames")
+    return _ended(rows, "no_face", f"no face was found in {looked} frames")
 
 
 def lost_video(video: VideoRef, *, fault: VideoFault, reason: str) -> VideoRows:
@@ -99,6 +99,7 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings, *, sta
         "duration_seconds": info.duration_seconds,
     }
     sampling = settings.sampling
+    assert isinstance(sampling, EverySampling)
     wanted = every(info.num_frames, every_frames=sampling.every_frames, max_frames=sampling.max_frames)
     ledger["frames_wanted"] = len(wanted)
     frames = list(file.frames(wanted))

@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
 from dfpipe.faces import crop_face, open_detector
-from dfpipe.settings import DetectorSettings, LimitSettings
+from dfpipe.settings import LimitSettings, MtcnnSettings
 from dfpipe.synth import write_dataset
 from dfpipe.synth.person import SKIN_TONES, draw_person
 from dfpipe.video import every, open_video
@@ -73,7 +73,7 @@ def read(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def find(image: np.ndarray) -> np.ndarray | None:
-    faces = open_detector(DetectorSettings()).detect([image])[0]
+    faces = open_detector(MtcnnSettings()).detect([image])[0]
     return faces[0].box if faces else None
 
 

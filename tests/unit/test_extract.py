@@ -11,7 +11,7 @@ from dfpipe.catalog import VideoRef
 from dfpipe.errors import StoreError
 from dfpipe.extract import decode_crop, extract_fingerprint, extract_video, lost_video
 from dfpipe.faces import Face
-from dfpipe.settings import CropSettings, ExtractSettings, FrameSettings, LimitSettings, S3Settings, SamplingSettings
+from dfpipe.settings import CropSettings, EverySampling, ExtractSettings, FrameSettings, LimitSettings, S3Settings
 from dfpipe.shards import SCHEMAS, open_tables
 
 GREY = 90
@@ -47,7 +47,7 @@ def clip(tmp_path):
 
 def extract(path, size_bytes=None, limits=LimitSettings(), **settings):
     size_bytes = path.stat().st_size if size_bytes is None else size_bytes
-    values = {"sampling": SamplingSettings(every_frames=10, max_frames=3), "crop": CropSettings(size_px=32)} | settings
+    values = {"sampling": EverySampling(every_frames=10, max_frames=3), "crop": CropSettings(size_px=32)} | settings
     video = VideoRef("d/clip", str(path), size_bytes, "content")
     return extract_video(video, settings=ExtractSettings(**values), limits=limits, s3=S3Settings())
 

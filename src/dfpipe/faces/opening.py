@@ -4,7 +4,7 @@ from functools import cache
 
 from dfpipe.faces.detector import Detector
 from dfpipe.faces.mtcnn import Mtcnn
-from dfpipe.settings import DetectorSettings
+from dfpipe.settings import DetectorSettings, MtcnnSettings
 
 __all__ = ["open_detector"]
 
@@ -18,4 +18,5 @@ def open_detector(settings: DetectorSettings) -> Detector:
     UserError
         The weights are not installed, or are not those known.
     """
+    assert isinstance(settings, MtcnnSettings)
     return Mtcnn(min_face_fraction=settings.min_face_fraction, min_score=settings.min_score)

@@ -106,7 +106,7 @@ class Tables:
         data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         if data.num_rows == 0:
             return None
-        keys = [name for name in ("video_id", "frame_index") if name in schema.names]
+        keys = [name for name in ("video_id", "frame_index", "track") if name in schema.names]
         data = data.cast(schema).sort_by([(name, "ascending") for name in keys])
         # Encoded in memory first: a ParquetWriter that is interrupted leaves a valid, shorter file behind.
         buffer = io.BytesIO()

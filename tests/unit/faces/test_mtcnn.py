@@ -7,10 +7,10 @@ import pytest
 
 from dfpipe.faces import Detector, crop_face, open_detector
 from dfpipe.faces.boxes import iou
-from dfpipe.settings import DetectorSettings, LimitSettings
+from dfpipe.settings import LimitSettings, MtcnnSettings
 from dfpipe.video import every, open_video
 
-SETTINGS = DetectorSettings()
+SETTINGS = MtcnnSettings()
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def people(asl):
 
 
 def test_one_detector_for_each_settings(detector):
-    assert open_detector(DetectorSettings()) is detector
-    other: Detector = open_detector(DetectorSettings(min_score=0.5))
+    assert open_detector(MtcnnSettings()) is detector
+    other: Detector = open_detector(MtcnnSettings(min_score=0.5))
     assert other is not detector
     assert detector.name == "mtcnn"
     assert detector.weights_sha256 == other.weights_sha256
@@ -111,10 +111,10 @@ def test_several_faces_come_most_confident_first(people, detector):
 
 def test_settings_bound_score_and_size(people, detector):
     (face, *_) = detector.detect(people[:1])[0]
-    assert open_detector(DetectorSettings(min_score=1.0)).detect(people[:1]) == [[]]
+    assert open_detector(MtcnnSettings(min_score=1.0)).detect(people[:1]) == [[]]
     # Smaller than half of the picture's shorter side, as all of them are here.
     assert max(face.box[2:] - face.box[:2]) < 240
-    assert open_detector(DetectorSettings(min_face_fraction=0.5)).detect(people[:1]) == [[]]
+    assert open_detector(MtcnnSettings(min_face_fraction=0.5)).detect(people[:1]) == [[]]
 
 
 def test_people_without_a_face(detector, clips):
@@ -124,9 +124,7 @@ def test_people_without_a_face(detector, clips):
 
 
 def test_nothing_is_written_into_the_home(tmp_path):
-    code = (
-        "from dfpipe.faces import open_detector; from dfpipe.settings import DetectorSettings as D; open_detector(D())"
-    )
+    code = "from dfpipe.faces import open_detector; from dfpipe.settings import MtcnnSettings as D; open_detector(D())"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, check=True, timeout=60)
     assert list(tmp_path.rglob("*")) == []

@@ -1,0 +1,31 @@
+"""What a run says of itself, and when its losses make it fail."""
+
+from pydantic import Field
+
+from dfpipe.settings.section import Section
+
+__all__ = ["LossSettings", "ReportSettings"]
+
+
+class LossSettings(Section):
+    """Bounds on what preprocessing may lose; a run that passes one fails after it has committed everything.
+
+    The losses are those of the whole ledger under the present settings, not of this run alone. Videos that the user's
+    own bounds set aside (``filtered``) are not lost.
+    """
+
+    max_videos_lost: float | None = Field(None, ge=0, le=1)
+    """Largest share of the catalog's videos that may end without a face; null sets no bound."""
+    max_frames_lost: float | None = Field(None, ge=0, le=1)
+    """Largest share of the wanted frames that may end without a face; null sets no bound."""
+    max_gap: float | None = Field(None, ge=0, le=1)
+    """Largest difference between real and fake videos in their share of frames lost; null sets no bound."""
+
+
+class ReportSettings(Section):
+    """Prices by which a run's report reckons costs."""
+
+    price_per_core_hour: float = Field(0.04, ge=0)
+    """Price of one core for one hour, in the currency below."""
+    currency: str = "USD"
+    """Currency of the price."""
