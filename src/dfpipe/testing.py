@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
 
 from dfpipe.catalog import Video
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, feature_fingerprint
 from dfpipe.services._manager import unused_port as free_port
 from dfpipe.settings import FeatureSettings
-from dfpipe.shards import SCHEMAS, Tables, VideoStatus
+from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
-__all__ = ["finish_faces", "free_port", "make_video", "require_service", "shared_data", "write_features"]
+__all__ = ["finish_faces", "free_port", "make_row", "make_video", "require_service", "shared_data", "write_features"]
 
 
 def shared_data() -> Path | None:
@@ -62,13 +63,32 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
     return Video(**values | more)
 
 
+def make_row(table: Table, **values: Any) -> dict[str, Any]:
+    """Return a row that fits a table: the values given, null where a column may be, else 0, empty or now."""
+    row = {column.name: None if column.nullable else _nothing(column.type) for column in SCHEMAS[table]}
+    return row | values
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    if pa.types.is_timestamp(kind):
+        return datetime.now(UTC)
+    if pa.types.is_large_binary(kind):
+        return b""
+    return "" if pa.types.is_string(kind) else kind.to_pandas_dtype()(0)
+
+
 def finish_faces(tables: Tables, plan: FacesPlan, *, status: VideoStatus = "ok") -> None:
     """Commit the ledger rows of every planned shard, as if a run had ended each video with this status."""
     for shard in plan.shards:
         rows = [
-            dict.fromkeys(SCHEMAS["videos"].names, 0)
-            | {"video_id": video.video_id, "content_id": video.content_id, "status": status, "reason": ""}
-            | {"container": "", "codec": "", "shard": shard.name, "run_id": "r", "finished_at": datetime.now(UTC)}
+            make_row(
+                "videos",
+                video_id=video.video_id,
+                content_id=video.content_id,
+                status=status,
+                shard=shard.name,
+                run_id="r",
+            )
             for video in shard.videos
         ]
         tables.commit([tables.write_shard("videos", rows, fingerprint=plan.fingerprint, shard=shard.name)], run_id="r")
@@ -80,7 +100,14 @@ def write_features(
     """Commit feature rows given as (video_id, content_id, frame_index, values)."""
     dtype = "|u1" if feature.name == "pixels" else "<f4"
     table = [
-        {"video_id": video, "content_id": content, "frame_index": frame, "feature": feature.name, "dtype": dtype}
+        {
+            "video_id": video,
+            "content_id": content,
+            "frame_index": frame,
+            "track": 0,
+            "feature": feature.name,
+            "dtype": dtype,
+        }
         | {"values": np.array(values, dtype).tobytes()}
         for video, content, frame, values in rows
     ]

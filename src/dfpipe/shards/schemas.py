@@ -13,6 +13,7 @@ from dfpipe.errors import VideoFault
 __all__ = [
     "CATALOG",
     "DETECTIONS",
+    "EXTRACTED",
     "FACES",
     "FACE_VIDEOS",
     "FEATURES",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 Table = Literal["catalog", "frames", "detections", "faces", "face_videos", "videos", "features"]
+
+EXTRACTED: tuple[Table, ...] = ("frames", "detections", "faces", "face_videos", "videos")
+"""Tables that the faces stage writes, in the order of their commits: the ledger is last, as planning reads it."""
 
 VideoStatus = Literal["ok", "no_face"] | VideoFault
 """The one state in which a video ends, for a given fingerprint."""

@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from dfpipe import __version__
 from dfpipe.settings import S3Settings
-from dfpipe.shards.schemas import SCHEMAS, Table
+from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, open_location, storage_errors
 
 __all__ = ["ShardFile", "Tables", "open_tables"]
@@ -197,20 +198,19 @@ class Tables:
         """Finish the commits of shards whose run died between its tables.
 
         All files of a shard are put before the first is committed, and the ledger (``videos``) is committed last.
-        So a shard seen in ``frames`` or ``faces`` but not in the ledger has all its files, and needs only the rest of
-        its commits.
+        So a shard seen in another table but not in the ledger has all its files, and needs only the rest of its
+        commits.
 
         Returns
         -------
         int
             Number of shards that were finished.
         """
-        half = (self.shards("frames", fingerprint) | self.shards("faces", fingerprint)) - self.shards(
-            "videos", fingerprint
-        )
+        *others, ledger = EXTRACTED
+        begun = {shard for table in others for shard in self.shards(table, fingerprint)}
+        half = begun - self.shards(ledger, fingerprint)
         for shard in sorted(half):
-            tables: tuple[Table, ...] = ("frames", "faces", "videos")
-            self.commit([self._find_file(table, fingerprint, shard) for table in tables], run_id=run_id)
+            self.commit([self._find_file(table, fingerprint, shard) for table in EXTRACTED], run_id=run_id)
         return len(half)
 
     def _find_file(self, table: Table, fingerprint: str, shard: str) -> ShardFile | None:
@@ -244,6 +244,8 @@ class Tables:
             data = parquet.read(stored, use_threads=False)
         if "fingerprint" in wanted.names and "fingerprint" not in stored:
             data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
+        for name in set(wanted.names) - set(data.column_names):
+            data = data.append_column(name, pa.nulls(data.num_rows, wanted.field(name).type))
         return data.select(wanted.names).cast(wanted)
 
     def _open(self, table: Table) -> DeltaTable | None:
@@ -259,6 +261,11 @@ class Tables:
     def _open_or_create(self, table: Table) -> DeltaTable:
         opened = self._open(table)
         if opened is not None:
+            # A store that an earlier dfpipe began; its rows have nulls in the columns that came later.
+            known = {field.name for field in opened.schema().fields}
+            later = [field.with_nullable(True) for field in SCHEMAS[table] if field.name not in known]
+            if later:
+                opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
             return opened
         return DeltaTable.create(
             self.location(table).url,

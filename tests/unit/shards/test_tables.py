@@ -1,5 +1,3 @@
-from datetime import UTC, datetime
-
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -7,23 +5,17 @@ from deltalake import DeltaTable
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
 from dfpipe.shards import SCHEMAS, open_tables
+from dfpipe.testing import make_row
 
 
 def face(video_id, frame_index):
-    row = dict.fromkeys(SCHEMAS["faces"].names, 0.5)
-    return row | {
-        "video_id": video_id,
-        "content_id": "c",
-        "frame_index": frame_index,
-        "crop_size_px": 8,
-        "crop_png": b"png",
-    }
+    return make_row(
+        "faces", video_id=video_id, content_id="c", frame_index=frame_index, crop_size_px=8, crop_png=b"png"
+    )
 
 
 def ledger(video_id, shard="s1"):
-    row = dict.fromkeys(SCHEMAS["videos"].names, 0)
-    text = {"content_id": "c", "status": "ok", "reason": "", "container": "mp4", "codec": "h264", "run_id": "r"}
-    return row | text | {"video_id": video_id, "shard": shard, "finished_at": datetime.now(UTC)}
+    return make_row("videos", video_id=video_id, content_id="c", status="ok", run_id="r", shard=shard)
 
 
 @pytest.fixture
@@ -126,3 +118,20 @@ def test_row_groups_are_bounded_in_bytes(tables, monkeypatch):
 
     metadata = pq.read_metadata(f"{tables.location('faces').path}/{file.path}")
     assert metadata.num_row_groups >= 5
+
+
+def test_a_store_of_an_earlier_version_gets_the_columns_that_came_later(tables, monkeypatch):
+    later = SCHEMAS["faces"]
+    earlier = pa.schema([field for field in later if field.name not in {"track", "yaw_degrees"}])
+    with monkeypatch.context() as then:
+        then.setitem(SCHEMAS, "faces", earlier)
+        old = {name: value for name, value in face("a", 0).items() if name in earlier.names}
+        tables.commit([tables.write_shard("faces", [old], fingerprint="old", shard="s1")], run_id="r")
+    tables.commit([tables.write_shard("faces", [face("b", 0)], fingerprint="new", shard="s2")], run_id="r")
+    rows = tables.read("faces", columns=["video_id", "track"]).to_pylist()
+    assert sorted(rows, key=lambda row: row["video_id"]) == [
+        {"video_id": "a", "track": None},
+        {"video_id": "b", "track": 0},
+    ]
+    seen = DeltaTable(tables.location("faces").url).to_pyarrow_table(columns=["video_id", "track"])
+    assert sorted(seen.to_pylist(), key=lambda row: row["video_id"]) == sorted(rows, key=lambda row: row["video_id"])
