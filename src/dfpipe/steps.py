@@ -16,8 +16,9 @@ from dfpipe import progress
 from dfpipe.catalog import Video, read_catalog
 from dfpipe.engine import Engine
 from dfpipe.errors import CatalogError
-from dfpipe.extract import VideoRows, decode_crop, extract_video, lost_video
+from dfpipe.extract import VideoRows, decode_crop, lost_video
 from dfpipe.features import compute
+from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.settings import ExtractSettings, LimitSettings, Settings
 from dfpipe.shards import EXTRACTED, SCHEMAS, ShardFile, Table, Tables
@@ -88,7 +89,7 @@ def extract_shard(
     files: list[ShardFile | None]
     result: ShardResult
     files, result = engine.map_then_write(
-        partial(extract_video, settings=settings, limits=limits, s3=tables.s3),
+        partial(extract_isolated, settings=settings, limits=limits, s3=tables.s3),
         shard.videos,
         write=partial(_write_shard, tables=tables, fingerprint=fingerprint, shard=shard.name, run_id=run_id),
         lost=partial(lost_video, fault="crashed", reason="its worker process died twice while working on it"),

@@ -47,7 +47,7 @@ def video(tmp_path, monkeypatch):
     from dfpipe.extract import VideoRows
 
     rows = VideoRows({"frames_decoded": 3, "status": "ok", "reason": ""}, faces=[{"crop_png": b""}] * 2)
-    monkeypatch.setattr("dfpipe.verdict.extract_video", lambda *_, **__: rows)
+    monkeypatch.setattr("dfpipe.verdict.extract_isolated", lambda *_, **__: rows)
     monkeypatch.setattr("dfpipe.verdict.decode_crop", lambda _: np.zeros((320, 320, 3), np.uint8))
     return path
 
