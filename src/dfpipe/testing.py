@@ -14,12 +14,13 @@ from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, feature_fingerprint
 from dfpipe.services._manager import unused_port as free_port
 from dfpipe.settings import FeatureSettings
-from dfpipe.shards import SCHEMAS, Tables, VideoStatus
+from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
 __all__ = [
     "finish_faces",
     "free_port",
     "ledger_row",
+    "make_row",
     "make_video",
     "require_service",
     "shared_data",
@@ -78,17 +79,29 @@ def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
     tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), run_id="r")
 
 
+def make_row(table: Table, **columns: Any) -> dict[str, Any]:
+    """Return a row of a table in which every column is null, or zero or empty where it must not be; or as given."""
+    row = {}
+    for field in SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint")):
+        empty: Any = 0
+        if field.nullable:
+            empty = None
+        elif pa.types.is_string(field.type):
+            empty = ""
+        elif pa.types.is_large_binary(field.type):
+            empty = b""
+        elif pa.types.is_boolean(field.type):
+            empty = False
+        elif pa.types.is_timestamp(field.type):
+            empty = datetime.now(UTC)
+        row[field.name] = empty
+    return row | columns
+
+
 def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -> dict[str, Any]:
     """Return a ledger row that says nothing of the video but how it ended; any column can be given otherwise."""
-    empty: dict[type[Any], Any] = {str: "", bool: False, int: 0, float: 0.0, datetime: datetime.now(UTC)}
-    kinds = {pa.string(): str, pa.bool_(): bool, pa.float64(): float, pa.timestamp("us", tz="UTC"): datetime}
-    row = {
-        field.name: None if field.nullable else empty[kinds.get(field.type, int)]
-        for field in SCHEMAS["videos"]
-        if field.name != "fingerprint"
-    }
     known = {"video_id": video.video_id, "content_id": video.content_id, "size_bytes": video.size_bytes}
-    return row | known | {"status": status, "run_id": "r"} | columns
+    return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
 
 
 def finish_faces(
