@@ -7,6 +7,7 @@
     │   ├── SettingsError          (ValueError)
     │   ├── CatalogError           (ValueError)
     │   ├── StoreError             (OSError)
+    │   ├── LossError              (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
     │   ├── ModelNotFoundError     (LookupError)
     │   └── ServiceError           (RuntimeError)
@@ -21,6 +22,7 @@ from typing import Literal
 __all__ = [
     "CatalogError",
     "DfpipeError",
+    "LossError",
     "ModelNotFoundError",
     "ServiceError",
     "SettingsError",
@@ -64,6 +66,10 @@ class CatalogError(UserError, ValueError):
 
 class StoreError(UserError, OSError):
     """A store that cannot be reached, read or written."""
+
+
+class LossError(UserError, RuntimeError):
+    """Preprocessing lost more than the user allows; what it did get is committed."""
 
 
 class TrainingDataError(UserError, ValueError):

@@ -49,6 +49,7 @@ NO_COUNTS = {
     "frames_decoded": 0,
     "frames_missing": 0,
     "frames_with_face": 0,
+    "frames_with_kept_face": 0,
     "frames_without_face": 0,
     "faces_found": 0,
     "faces_kept": 0,
@@ -167,16 +168,19 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
     if len(sightings) < settings.min_frames:
         raise VideoError("few_frames", f"got {len(sightings)} frames, expected at least {settings.min_frames}")
     with _timed(ledger, "encode_seconds"):
-        kept = _choose(sightings, rows, settings)
-        if settings.face_video is not None and kept:
+        chosen = _choose(sightings, rows, settings)
+        if settings.face_video is not None and rows.faces:
             clip = make_face_clip(
-                file,
+                file.frames(range(min(info.num_frames, settings.face_video.max_frames))),
                 detector,
-                [(sighting.place["frame_index"], sighting.face.box) for sighting in kept],
+                person={sighting.place["frame_index"]: sighting.face for sighting in chosen},
                 settings=settings.face_video,
                 crop=settings.crop,
+                frame_rate=info.frame_rate,
+                min_overlap=settings.person.min_overlap,
             )
-            rows.face_videos.append({name: ledger[name] for name in ("video_id", "content_id")} | asdict(clip))
+            key = {name: ledger[name] for name in ("video_id", "content_id")}
+            rows.face_videos.append(key | {"size_px": settings.face_video.size_px} | asdict(clip))
 
 
 def _look_at(face: Face, image: NDArray[np.uint8], place: dict[str, Any], settings: ExtractSettings) -> _Sighting:
@@ -189,7 +193,7 @@ def _look_at(face: Face, image: NDArray[np.uint8], place: dict[str, Any], settin
 
 
 def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: ExtractSettings) -> list[_Sighting]:
-    """Tell people apart, keep the faces of those wanted, and count all of them; return the chosen person's kept faces."""
+    """Tell people apart, keep the faces of those wanted, count all, and return the chosen person's."""
     which = settings.person.which
     faces = [[sighting.face for sighting in frame] for frame in frames]
     tracks = track_faces(faces, min_overlap=settings.person.min_overlap)
@@ -199,6 +203,8 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
     for frame, numbers in zip(frames, tracks, strict=True):
         for sighting, number in zip(frame, numbers, strict=True):
             track = ranks[number]
+            if track == 0:
+                chosen.append(sighting)
             if track > 0 and which != "all":
                 sighting.rejected = "other_person"
             row = sighting.place | {"track": track} | _face_columns(sighting)
@@ -206,12 +212,11 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
             if sighting.rejected is not None:
                 rejections[sighting.rejected] += 1
                 continue
-            if track == 0:
-                chosen.append(sighting)
             rows.faces.append(row | {"crop_size_px": settings.crop.size_px, "crop_png": _png(sighting)})
     with_face = sum(bool(frame) for frame in frames)
     rows.video |= {
         "frames_with_face": with_face,
+        "frames_with_kept_face": len({row["frame_index"] for row in rows.faces}),
         "frames_without_face": len(frames) - with_face,
         "faces_found": len(rows.detections),
         "faces_kept": len(rows.faces),

@@ -10,16 +10,17 @@ __all__ = ["LossSettings", "ReportSettings"]
 class LossSettings(Section):
     """Bounds on what preprocessing may lose; a run that passes one fails after it has committed everything.
 
-    The losses are those of the whole ledger under the present settings, not of this run alone. Videos that the user's
-    own bounds set aside (``filtered``) are not lost.
+    The losses are those of the whole catalog under the present settings, not of this run alone. Videos that the user's
+    own bounds set aside (``filtered``) count neither as lost nor as looked at.
     """
 
     max_videos_lost: float | None = Field(None, ge=0, le=1)
-    """Largest share of the catalog's videos that may end without a face; null sets no bound."""
+    """Largest share of the videos looked at that may end without a face; null sets no bound."""
     max_frames_lost: float | None = Field(None, ge=0, le=1)
-    """Largest share of the wanted frames that may end without a face; null sets no bound."""
+    """Largest share of the wanted frames of which no face may be kept; null sets no bound. A video that cannot be
+    opened wants no frames: it counts above."""
     max_gap: float | None = Field(None, ge=0, le=1)
-    """Largest difference between real and fake videos in their share of frames lost; null sets no bound."""
+    """Largest difference between real and fake videos in that share of frames; null sets no bound."""
 
 
 class ReportSettings(Section):

@@ -173,6 +173,7 @@ VIDEOS = pa.schema(
         _field("frames_decoded", pa.int32(), "of those, decoded: with a face + without"),
         _field("frames_missing", pa.int32(), "of those, not to be decoded, or beyond the end"),
         _field("frames_with_face", pa.int32(), "decoded frames in which a face was found"),
+        _field("frames_with_kept_face", pa.int32(), "of those, frames of which a face was kept"),
         _field("frames_without_face", pa.int32(), "decoded frames in which none was found"),
         _field("faces_found", pa.int32(), "faces the detector found: kept + rejected"),
         _field("faces_kept", pa.int32(), "of those, kept"),

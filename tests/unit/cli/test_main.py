@@ -1,33 +1,14 @@
 """The command line without servers: exit codes, errors, JSON, and settings that explain themselves."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dfpipe import cli
 from dfpipe.cli import _commands
 from dfpipe.cli._config import to_documented_yaml
 from dfpipe.settings import Settings, load_settings
-
-
-@pytest.fixture
-def dfpipe(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dfpipe", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_version(dfpipe):

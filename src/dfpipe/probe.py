@@ -1,0 +1,71 @@
+"""Facts about single videos, without a store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from dfpipe.errors import StoreError, VideoError, VideoFault
+from dfpipe.settings import LimitSettings, S3Settings
+from dfpipe.storage import open_location, storage_errors
+from dfpipe.video import VideoInfo, open_video
+
+__all__ = ["Probe", "probe_video"]
+
+RANGE_BYTES = 4 * 2**20
+"""Objects are read in ranges of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known of a video, or why nothing is."""
+
+    video: str
+    """The video as it was named."""
+    info: VideoInfo | None
+    """Facts from its packets and its first frame; None where it cannot be opened."""
+    damaged_frames: int | None
+    """Frames that cannot be decoded or only with damage; None where that was not asked."""
+    fault: VideoFault | Literal["unreachable"] | None
+    """What is wrong with it: the ledger status that it would get, or unreachable; None where nothing is."""
+    reason: str
+    """Why, in a sentence; empty where nothing is wrong."""
+
+
+def probe_video(url: str, *, limits: LimitSettings, s3: S3Settings, check: bool = False) -> Probe:
+    """Open a video and tell what it is; a bad one is told too and raises nothing.
+
+    Parameters
+    ----------
+    url
+        Local path or ``s3://`` URL.
+    limits
+        Bounds on the video.
+    s3
+        How to reach ``s3://`` URLs.
+    check
+        Decode every frame; a video with a damaged one is ``corrupt``.
+    """
+    info, damaged = None, None
+    try:
+        with storage_errors("read", url), _open_bytes(url, s3) as source, open_video(source, limits=limits) as video:
+            info = video.info
+            if check:
+                damaged = video.check()
+    except VideoError as error:
+        return Probe(url, info, damaged, error.fault, error.reason)
+    except StoreError as error:
+        return Probe(url, None, None, "unreachable", str(error))
+    if damaged:
+        return Probe(url, info, damaged, "corrupt", f"{damaged} of {info.num_frames} frames are damaged")
+    return Probe(url, info, damaged, None, "")
+
+
+@contextmanager
+def _open_bytes(url: str, s3: S3Settings) -> Iterator[str | BinaryIO]:
+    location = open_location(url, s3)
+    if location.is_local:
+        yield location.path
+    else:
+        with location.fs.open(location.path, "rb", block_size=RANGE_BYTES) as source:
+            yield source
