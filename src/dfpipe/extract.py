@@ -197,7 +197,7 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
     which = settings.person.which
     faces = [[sighting.face for sighting in frame] for frame in frames]
     tracks = track_faces(faces, min_overlap=settings.person.min_overlap)
-    ranks = rank_tracks(faces, tracks, which="largest" if which == "largest" else "most_confident")
+    ranks = rank_tracks(faces, tracks, which=which)
     rejections: Counter[str] = Counter()
     chosen = []
     for frame, numbers in zip(frames, tracks, strict=True):
