@@ -293,6 +293,15 @@ class ExtractSettings(Section):
     decode_check: bool = False
     """Decode every frame of every video; one with a damaged frame ends as corrupt."""
 
+    @model_validator(mode="after")
+    def _can_align(self) -> Self:
+        if self.crop.shape == "aligned" and self.detector.name == "cascade":
+            raise ValueError(
+                "extract.crop.shape aligned needs landmarks, which detector cascade does not give;"
+                " choose another detector, or shape box or square"
+            )
+        return self
+
 
 class LimitSettings(Section):
     """Bounds checked before and while a video is decoded; what passes them is a ledger row, not an error."""
