@@ -3,13 +3,18 @@
 from dfpipe.faces.crop import crop_face
 from dfpipe.faces.detector import Detector, Face
 from dfpipe.faces.opening import open_detector
+from dfpipe.faces.quality import Quality, Rejection, measure_quality, reject
 from dfpipe.faces.tracks import rank_tracks, track_faces
 
 __all__ = [
     "Detector",
     "Face",
+    "Quality",
+    "Rejection",
     "crop_face",
+    "measure_quality",
     "open_detector",
     "rank_tracks",
+    "reject",
     "track_faces",
 ]
