@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["add_margin", "clip", "iou", "nms", "regress", "square"]
+__all__ = ["add_margin", "clip", "iou", "nms", "regress", "square", "whole_pixels"]
 
 Boxes = NDArray[np.floating[Any]]
 Overlap = Literal["union", "smaller"]
@@ -134,6 +134,23 @@ def clip(boxes: Boxes, *, width_px: int, height_px: int) -> Boxes:
     [[0.0, 2.0, 20.0, 9.0]]
     """
     return np.clip(boxes, 0, np.array([width_px, height_px, width_px, height_px], dtype=boxes.dtype))
+
+
+def whole_pixels(boxes: Boxes, *, width_px: int, height_px: int) -> NDArray[np.intp]:
+    """Return the pixels of a picture that each box covers: cut off at the picture's edges, then to the nearest pixel.
+
+    Returns
+    -------
+    ndarray of intp
+        Shape (n, 4): first column, first row, and one past the last of each; where a box covers no pixel, the first
+        is not below the last.
+
+    Examples
+    --------
+    >>> whole_pixels(np.array([[-5.0, 2.4, 50, 9.6]]), width_px=20, height_px=10).tolist()
+    [[0, 2, 20, 10]]
+    """
+    return np.rint(clip(boxes, width_px=width_px, height_px=height_px)).astype(np.intp)
 
 
 def _areas(boxes: Boxes) -> Boxes:

@@ -219,6 +219,15 @@ class QualitySettings(Section):
     allow_border: bool = True
     """Keep faces whose box touches the border of the picture."""
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        least, most = self.min_brightness, self.max_brightness
+        if least is not None and most is not None and least > most:
+            raise ValueError(
+                f"extract.quality.min_brightness is {least:g} and max_brightness is {most:g}; no face fits between"
+            )
+        return self
+
 
 class FilterSettings(Section):
     """Bounds on the videos that are looked at; one outside them ends as filtered. Null sets no bound."""
@@ -292,6 +301,15 @@ class ExtractSettings(Section):
     """Also write a clip of the face alone; null writes none."""
     decode_check: bool = False
     """Decode every frame of every video; one with a damaged frame ends as corrupt."""
+
+    @model_validator(mode="after")
+    def _can_align(self) -> Self:
+        if self.crop.shape == "aligned" and self.detector.name == "cascade":
+            raise ValueError(
+                "extract.crop.shape aligned needs landmarks, which detector cascade does not give;"
+                " choose another detector, or shape box or square"
+            )
+        return self
 
 
 class LimitSettings(Section):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dfpipe.faces.boxes import add_margin, clip, iou, nms, regress, square
+from dfpipe.faces.boxes import add_margin, clip, iou, nms, regress, square, whole_pixels
 
 NONE = np.empty((0, 4))
 
@@ -146,6 +146,24 @@ def test_clip_twice_is_clip_once(boxes):
     once = clip(boxes, width_px=30, height_px=20)
     np.testing.assert_array_equal(clip(once, width_px=30, height_px=20), once)
     assert np.all((once >= 0) & (once <= [30, 20, 30, 20]))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        (NONE, np.empty((0, 4))),
+        (boxes_of([2, 3, 9, 9]), [[2, 3, 9, 9]]),
+        (boxes_of([2.4, 2.6, 9.4, 8.6]), [[2, 3, 9, 9]]),
+        (boxes_of([-5, -5, 99, 99]), [[0, 0, 20, 10]]),
+        # No pixel: the first is not below the last.
+        (boxes_of([-9, 2, -3, 4]), [[0, 2, 0, 4]]),
+        (boxes_of([2.6, 3, 3.4, 9]), [[3, 3, 3, 9]]),
+    ],
+)
+def test_whole_pixels(boxes, expected):
+    pixels = whole_pixels(boxes, width_px=20, height_px=10)
+    assert pixels.dtype == np.intp
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_float32_stays_float32():

@@ -7,7 +7,7 @@ import pytest
 
 from dfpipe.faces import Detector, crop_face, open_detector
 from dfpipe.faces.boxes import iou
-from dfpipe.settings import LimitSettings, MtcnnSettings
+from dfpipe.settings import CropSettings, LimitSettings, MtcnnSettings
 from dfpipe.video import every, open_video
 
 SETTINGS = MtcnnSettings()
@@ -85,7 +85,7 @@ def test_faces_follow_the_picture(people, detector):
 def test_crops_are_faces_again(people, detector):
     """A crop with some room around it is a picture in which the same face fills the middle."""
     crops = [
-        crop_face(picture, faces[0].box, size_px=256, margin_fraction=0.5)
+        crop_face(picture, faces[0], CropSettings(size_px=256, margin_fraction=0.5))
         for picture, faces in zip(people, detector.detect(people), strict=True)
     ]
     middle = np.array([[64, 64, 192, 192]], np.float32)
