@@ -103,8 +103,7 @@ def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSe
     rows = VideoRows(_ledger_row(video))
     started, opened = time.thread_time(), time.perf_counter()
     try:
-        if video.size_bytes > limits.max_bytes:
-            raise VideoError("too_large", f"got {video.size_bytes} bytes, expected at most {limits.max_bytes}")
+        _check_size(video, limits)
         with (
             storage_errors("read", video.url),
             open_source(open_location(video.url, s3), size_bytes=video.size_bytes) as source,
@@ -235,6 +234,12 @@ def _outcome(ledger: Mapping[str, Any]) -> tuple[VideoStatus, str]:
     return "filtered", f"none of {ledger['faces_found']} faces was kept: {listed}"
 
 
+def _check_size(video: VideoRef, limits: LimitSettings) -> None:
+    """Hold what the listing says against the limit, before anything is fetched."""
+    if video.size_bytes > limits.max_bytes:
+        raise VideoError("too_large", f"got {video.size_bytes} bytes, expected at most {limits.max_bytes}")
+
+
 def _check_filter(info: VideoInfo, bounds: FilterSettings) -> None:
     """Hold the video's facts against the user's bounds."""
     facts = {
@@ -304,9 +309,10 @@ def _face_columns(sighting: _Sighting) -> dict[str, Any]:
     face = sighting.face
     columns: dict[str, Any] = {"score": float(face.score)}
     columns |= {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), face.box, strict=True)}
-    for name, (x, y) in zip(LANDMARKS, face.landmarks.tolist(), strict=True):
-        # Not a number means that the detector knows none; a table says so with null.
-        columns |= {f"{name}_x": x, f"{name}_y": y} if x == x else {f"{name}_x": None, f"{name}_y": None}
+    # Not a number means that the detector knows none; a table says so with null.
+    known = np.where(np.isnan(face.landmarks), None, face.landmarks.astype(object))
+    for name, (x, y) in zip(LANDMARKS, known, strict=True):
+        columns |= {f"{name}_x": x, f"{name}_y": y}
     columns["landmarks_68"] = None if face.landmarks_68 is None else face.landmarks_68.ravel().tolist()
     return columns | asdict(sighting.quality)
 

@@ -132,7 +132,14 @@ def write_features(
     """Commit feature rows given as (video_id, content_id, frame_index, values)."""
     dtype = "|u1" if feature.name == "pixels" else "<f4"
     table = [
-        {"video_id": video, "content_id": content, "frame_index": frame, "track": 0, "feature": feature.name, "dtype": dtype}
+        {
+            "video_id": video,
+            "content_id": content,
+            "frame_index": frame,
+            "track": 0,
+            "feature": feature.name,
+            "dtype": dtype,
+        }
         | {"values": np.array(values, dtype).tobytes()}
         for video, content, frame, values in rows
     ]
