@@ -39,17 +39,11 @@ LAST_WORDS = 200
 """Characters of what the child wrote to stderr that stand in a reason."""
 
 USER_ERRORS = {
-    error.__name__: error
-    for error in (
-        errors.UserError,
-        errors.SettingsError,
-        errors.CatalogError,
-        errors.StoreError,
-        errors.TrainingDataError,
-        errors.ModelNotFoundError,
-        errors.ServiceError,
-    )
+    name: error
+    for name, error in vars(errors).items()
+    if isinstance(error, type) and issubclass(error, errors.UserError)
 }
+"""What a child may say was raised in it, by name; nothing else is ever made of its words."""
 
 _mine = threading.local()
 
