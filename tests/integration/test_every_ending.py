@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from dfpipe.catalog import VideoRef
@@ -41,18 +43,26 @@ def write_clip(path, *, num_frames=24, rate=25, size=(96, 80), options=None):
     return path
 
 
-def kill_whoever_reads(fifo: Path, times: int) -> None:
-    for _ in range(times):
-        # Opening waits for a reader.
-        with fifo.open("wb"):
-            for link in Path("/proc").glob("[0-9]*/fd/*"):
-                pid = int(link.parts[2])
-                try:
-                    is_reader = pid != os.getpid() and link.readlink() == fifo
-                except OSError:
-                    continue
-                if is_reader:
-                    os.kill(pid, signal.SIGSEGV)
+def write_long_clip(path, *, num_frames):
+    """Write so many frames that looking at their packets takes a while."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=num_frames, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 16, 16, "yuv420p", Fraction(1, num_frames)
+        (packet,) = [*stream.encode(av.VideoFrame(16, 16, "yuv420p")), *stream.encode()]
+        for number in range(num_frames):
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, num_frames), stream
+            container.mux(packet)
+
+
+def kill_whoever_reads(path: Path, times: int, stop: threading.Event) -> None:
+    killed: set[int] = set()
+    while len(killed) < times and not stop.is_set():
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error, OSError):
+                if process.pid not in killed and any(one.path == str(path) for one in process.open_files()):
+                    process.send_signal(signal.SIGSEGV)
+                    killed.add(process.pid)
 
 
 @pytest.fixture
@@ -75,11 +85,13 @@ def corpus(tmp_path):
     paths["empty"].touch()
     paths["unsupported"].write_bytes(b"#EXTM3U\n/etc/hostname\n")
     os.mkfifo(paths["timeout"])
-    os.mkfifo(paths["crashed"])
-    killer = threading.Thread(target=kill_whoever_reads, args=(paths["crashed"], 2), daemon=True)
+    write_long_clip(paths["crashed"], num_frames=300_000)
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_whoever_reads, args=(paths["crashed"], 2, stop))
     killer.start()
     yield paths
-    killer.join(timeout=10)
+    stop.set()
+    killer.join()
 
 
 def test_every_ending_is_written_down_once_and_the_sums_balance(corpus, tmp_path):
