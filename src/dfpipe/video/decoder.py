@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import BinaryIO, NoReturn, TypeAlias, get_args
 
 import av
@@ -35,9 +35,10 @@ class Decoder:
     Parameters
     ----------
     file
-        Seekable, opened for reading; left open.
+        Seekable, opened for reading; left open. Where it can `skim` (see `SkimmableFile`), frames are not read before
+        one is decoded.
     limits
-        Bounds on size, picture, declared duration and, from now on, time.
+        Bounds on size, picture, streams, frames, declared duration and, from now on, time.
 
     Raises
     ------
@@ -88,15 +89,23 @@ class Decoder:
         """
         packets: list[Packet] = []
         first, is_whole, most = None, True, self._limits.max_frames
-        for packet in self.packets():
-            first = first or packet
-            is_whole = not packet.is_corrupt
-            packets.append(Packet(packet.pts, packet.is_keyframe, packet.is_discard))
-            if len(packets) > most:
-                self.fail("too_long", f"got more than {most} frames, expected at most that many")
+        # Seeking goes by the marks of a sample table; those of packets are a parser's, which needs the payload.
+        table = self._stream.index_entries if self.container == "mov" else ()
+        skim = getattr(self._file, "skim", None)
+        with skim() if skim else nullcontext():
+            for packet in self.packets():
+                first = first or packet
+                is_whole = not packet.is_corrupt
+                place = len(packets)
+                is_key = table[place].is_keyframe if place < len(table) else packet.is_keyframe
+                packets.append(Packet(packet.pts, is_key, packet.is_discard))
+                if len(packets) > most:
+                    self.fail("too_long", f"got more than {most} frames, expected at most that many")
         self._check_whole(len(packets) - (not is_whole))
-        if first is not None:
+        if first is not None and not skim:
             self._go_back(first)
+        # Skimmed bytes may still stand in FFmpeg's buffer.
+        self.rewind()
         return packets
 
     def rewind(self) -> None:
@@ -205,12 +214,11 @@ class Decoder:
         context.options = options
 
     def _go_back(self, first: EncodedPacket) -> None:
-        """Stand before the first packet again after all packets were read."""
+        """Try to stand before the first packet again after all packets were read."""
         # Only packets were read so far, so the decoder is fresh; this spares opening the container once more.
         self.seek(_start(first))
         self._ahead = next(self.packets(), None)
         self._is_fresh = self._ahead is not None and _place(self._ahead) == _place(first)
-        self.rewind()
 
     def _check_whole(self, num_packets: int) -> None:
         """Fail if the packets that are whole are fewer than those promised."""
