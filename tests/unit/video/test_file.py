@@ -1,6 +1,6 @@
 import io
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import av
 import numpy as np
@@ -12,6 +12,8 @@ from dfpipe.errors import VideoError
 from dfpipe.settings import LimitSettings
 from dfpipe.video import every, open_video
 from dfpipe.video.decoder import Decoder
+from dfpipe.video.layout import mov_boxes
+from dfpipe.video.source import SkimmableFile
 
 LIMITS = LimitSettings()
 
@@ -304,6 +306,40 @@ def test_an_open_file_serves_and_stays_open(simple, decode_all):
         frames = list(video.frames([7, 39]))
     assert not file.closed
     assert np.array_equal(frames[1].image, decode_all(simple)[39])
+
+
+class Counting(SkimmableFile):
+    """Counts the bytes that are skimmed over."""
+
+    skimmed = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.skimmed += len(data) if self._is_blank else 0
+        return data
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["h264-open-gop.mp4", "h264-sound.mp4", "hevc-b.mp4", "vp9.mp4", "av1.mp4", "mpeg4-b.mov", "mjpeg.mov"],
+)
+def test_skimming_over_the_frames_tells_the_same_and_gives_the_same(tmp_path, clip, decode_all, monkeypatch, kind):
+    # Small reads and a clip of some length, so that most of it is not read when the container is opened.
+    monkeypatch.setattr("dfpipe.video.decoder.BUFFER_BYTES", 2**12)
+    path = clip(tmp_path / kind, num_frames=120, size=(320, 192), **KINDS[kind])
+    pictures = decode_all(path)
+    data = path.read_bytes()
+    media = [box for box in mov_boxes(io.BytesIO(data), len(data)) if box.kind == b"mdat"]
+    file = Counting(io.BytesIO(data), media, len(data))
+    with closing(Decoder(io.BytesIO(data), limits=LIMITS)) as plain, closing(Decoder(file, limits=LIMITS)) as skimmed:
+        assert skimmed.scan() == plain.scan()
+    assert file.skimmed > len(data) // 2
+    with open_video(str(path), limits=LIMITS) as plain, open_video(file, limits=LIMITS) as skimmed:
+        assert skimmed.info == plain.info
+        for indices in ([0], [100], [7, 8, 119]):
+            frames = list(skimmed.frames(indices))
+            assert [frame.index for frame in frames] == indices
+            assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
 
 
 @pytest.mark.parametrize("indices", [[-1], [40], [0, 99]])
