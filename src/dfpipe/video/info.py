@@ -26,10 +26,19 @@ class VideoInfo:
     """As stored, such as ``yuv420p``."""
     frame_rate: float
     """Average frames per second; 0 where a single frame leaves it unknown."""
+    is_variable_rate: bool
+    """Frames are not shown for equal times, beyond what rounding of times explains."""
     num_frames: int
     """Frames, counted from the packets."""
+    keyframes: tuple[int, ...]
+    """Positions of the key frames in presentation order, rising. Where the container tells no times, the positions in
+    stored order."""
     duration_seconds: float
     """From the first frame's appearance to the last one's end; 0 where a single frame leaves it unknown."""
+    has_audio: bool
+    """The file has a sound track."""
+    num_streams: int
+    """Pictures, sound, subtitles and whatever else the file declares."""
     size_bytes: int
     """Size of the file."""
 

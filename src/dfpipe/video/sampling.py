@@ -1,6 +1,67 @@
-"""Which frames of a video are looked at."""
+"""Which frames of a video are looked at: pure functions of its timestamps."""
 
-__all__ = ["every"]
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfpipe.settings import (
+    EverySampling,
+    FpsSampling,
+    KeyframeSampling,
+    SamplingSettings,
+    UniformSampling,
+    WindowSampling,
+)
+
+__all__ = ["Sample", "choose_frames", "every"]
+
+ROUNDING_SECONDS = 1e-3
+"""By so much may a timestamp be off: Matroska rounds to milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The frames that a strategy takes of one video."""
+
+    indices: tuple[int, ...]
+    """Positions in presentation order, rising, each once, all of them in the video."""
+    asked: int | None
+    """How many it takes of a video that is long enough; None where the strategy names no number."""
+    missing: int
+    """How many it names by position that lie beyond the video's end."""
+
+
+def choose_frames(settings: SamplingSettings, *, pts_seconds: Sequence[float], keyframes: Sequence[int]) -> Sample:
+    """Apply a sampling strategy to one video.
+
+    Parameters
+    ----------
+    settings
+        The strategy.
+    pts_seconds
+        Presentation time of every frame, rising; the first need not be 0 and the distances need not be equal.
+    keyframes
+        Positions of the key frames, rising.
+
+    Examples
+    --------
+    >>> choose_frames(WindowSampling(first_frame=1, num_frames=3), pts_seconds=[0.0, 0.5, 1.0], keyframes=[0])
+    Sample(indices=(1, 2), asked=3, missing=1)
+    """
+    num_frames = len(pts_seconds)
+    match settings:
+        case EverySampling(every_frames=step, max_frames=most):
+            return Sample(every(num_frames, every_frames=step, max_frames=most), most, 0)
+        case UniformSampling(num_frames=number):
+            return Sample(_uniform(num_frames, number), number, 0)
+        case WindowSampling(first_frame=first, num_frames=number):
+            return _by_position(range(first, first + number), num_frames)
+        case FpsSampling(frames_per_second=rate, max_frames=most):
+            return Sample(_at_rate(pts_seconds, rate)[:most], most, 0)
+        case KeyframeSampling(max_frames=most):
+            return Sample(tuple(keyframes)[:most], most, 0)
+        case _:
+            return _by_position(settings.indices, num_frames)
 
 
 def every(num_frames: int, *, every_frames: int, max_frames: int) -> tuple[int, ...]:
@@ -28,3 +89,35 @@ def every(num_frames: int, *, every_frames: int, max_frames: int) -> tuple[int, 
     (0, 30)
     """
     return tuple(range(0, num_frames, every_frames)[:max_frames])
+
+
+def _uniform(num_frames: int, number: int) -> tuple[int, ...]:
+    """Cut the video into so many equal parts and take the frame in the middle of each."""
+    if num_frames <= number:
+        return tuple(range(num_frames))
+    return tuple((2 * part + 1) * num_frames // (2 * number) for part in range(number))
+
+
+def _at_rate(pts_seconds: Sequence[float], rate: float) -> tuple[int, ...]:
+    """Take the frames that are seen by somebody who looks at the video so many times a second.
+
+    The first look falls on the first frame. A frame that is seen twice is taken once.
+    """
+    if not pts_seconds:
+        return ()
+    first, last = pts_seconds[0], pts_seconds[-1]
+    # The last frame is shown as long as the others are on average.
+    mean_seconds = (last - first) / max(1, len(pts_seconds) - 1)
+    ends = [*pts_seconds[1:], last + max(mean_seconds, 2 * ROUNDING_SECONDS)]
+    taken = []
+    for index, (start, end) in enumerate(zip(pts_seconds, ends, strict=True)):
+        look = max(0, math.ceil((start - first - ROUNDING_SECONDS) * rate))
+        if look / rate < end - first - ROUNDING_SECONDS:
+            taken.append(index)
+    return tuple(taken)
+
+
+def _by_position(positions: Sequence[int], num_frames: int) -> Sample:
+    asked = set(positions)
+    there = tuple(sorted(position for position in asked if position < num_frames))
+    return Sample(there, len(asked), len(asked) - len(there))
