@@ -55,7 +55,7 @@ def probe_video(url: str, *, limits: LimitSettings, s3: S3Settings, check: bool 
     except VideoError as error:
         return Probe(url, info, damaged, error.fault, error.reason)
     except StoreError as error:
-        return Probe(url, None, None, "unreachable", str(error))
+        return Probe(url, None, None, "unreachable", str(error).removeprefix(f"cannot read {url}: "))
     if damaged:
         return Probe(url, info, damaged, "corrupt", f"{damaged} of {info.num_frames} frames are damaged")
     return Probe(url, info, damaged, None, "")
