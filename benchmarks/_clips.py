@@ -27,7 +27,8 @@ def real(data: Path | None, group: str) -> list[Path]:
     folder = data or shared_data()
     clips = sorted(path for path in (folder / group).glob("*.m*") if path.suffix != ".md") if folder else []
     if not clips:
-        sys.exit(f"no clips in {folder}/{group}; name the folder that holds {group}/ with --data or DFPIPE_SHARED_DATA")
+        got = f"no clips in {folder / group}" if folder else "no folder of real clips"
+        sys.exit(f"{got}; name the one that holds {group}/ with --data or DFPIPE_SHARED_DATA")
     return clips
 
 
