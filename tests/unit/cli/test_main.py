@@ -129,10 +129,10 @@ def test_models_are_listed_and_missing_ones_named(dfpipe, monkeypatch, tmp_path)
     code, text, _ = dfpipe("models", "list", "--json")
     assert code == 0
     states = {row["name"]: (row["state"], row["path"].startswith(str(tmp_path))) for row in json.loads(text)}
-    assert states == dict.fromkeys(["retinaface", "dlib"], ("absent", True))
+    assert states == dict.fromkeys(["retinaface", "dlib", "cascade"], ("absent", True))
     code, _, complaint = dfpipe("models", "fetch", "nonsense")
     assert code == 2
-    assert complaint == "dfpipe: there are no weights called 'nonsense'; expected one of retinaface, dlib\n"
+    assert complaint == "dfpipe: there are no weights called 'nonsense'; expected one of retinaface, dlib, cascade\n"
     (tmp_path / "models").mkdir()
     (tmp_path / "models/retinaface-frozen_graph.pb").write_bytes(b"half of it")
     code, text, _ = dfpipe("models", "list")
