@@ -1,5 +1,6 @@
 """One video in, its rows out: frames, faces, and the ledger row that says how it ended."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -309,9 +310,9 @@ def _face_columns(sighting: _Sighting) -> dict[str, Any]:
     face = sighting.face
     columns: dict[str, Any] = {"score": float(face.score)}
     columns |= {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), face.box, strict=True)}
-    # Not a number means that the detector knows none; a table says so with null.
-    known = np.where(np.isnan(face.landmarks), None, face.landmarks.astype(object))
-    for name, (x, y) in zip(LANDMARKS, known, strict=True):
+    for name, point in zip(LANDMARKS, face.landmarks.tolist(), strict=True):
+        # Not a number means that the detector knows none; a table says so with null.
+        x, y = (None if math.isnan(place) else place for place in point)
         columns |= {f"{name}_x": x, f"{name}_y": y}
     columns["landmarks_68"] = None if face.landmarks_68 is None else face.landmarks_68.ravel().tolist()
     return columns | asdict(sighting.quality)

@@ -1,19 +1,14 @@
 """Facts about single videos, without a store."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from dfpipe.errors import StoreError, VideoError, VideoFault
 from dfpipe.settings import LimitSettings, S3Settings
 from dfpipe.storage import open_location, storage_errors
-from dfpipe.video import VideoInfo, open_video
+from dfpipe.video import VideoInfo, open_source, open_video
 
 __all__ = ["Probe", "probe_video"]
-
-RANGE_BYTES = 4 * 2**20
-"""Objects are read in ranges of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,12 @@ def probe_video(url: str, *, limits: LimitSettings, s3: S3Settings, check: bool 
     """
     info, damaged = None, None
     try:
-        with storage_errors("read", url), _open_bytes(url, s3) as source, open_video(source, limits=limits) as video:
+        location = open_location(url, s3)
+        with (
+            storage_errors("read", url),
+            open_source(location, size_bytes=int(location.fs.size(location.path))) as source,
+            open_video(source, limits=limits) as video,
+        ):
             info = video.info
             if check:
                 damaged = video.check()
@@ -59,13 +59,3 @@ def probe_video(url: str, *, limits: LimitSettings, s3: S3Settings, check: bool 
     if damaged:
         return Probe(url, info, damaged, "corrupt", f"{damaged} of {info.num_frames} frames are damaged")
     return Probe(url, info, damaged, None, "")
-
-
-@contextmanager
-def _open_bytes(url: str, s3: S3Settings) -> Iterator[str | BinaryIO]:
-    location = open_location(url, s3)
-    if location.is_local:
-        yield location.path
-    else:
-        with location.fs.open(location.path, "rb", block_size=RANGE_BYTES) as source:
-            yield source

@@ -22,7 +22,7 @@ LENGTH = struct.Struct(">Q")
 ADDED_LATER = ("shard", "run_id", "fingerprint")
 """Columns that whoever writes the shard adds."""
 
-STATUSES = frozenset(status for words in get_args(VideoStatus) for status in get_args(words))
+STATUSES = frozenset(get_args(VideoStatus))
 
 NO_MEMORY = re.compile(
     r"bad[ _]alloc|insufficient memory|failed to allocate memory|cannot allocate memory|out of memory"

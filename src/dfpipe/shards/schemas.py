@@ -31,7 +31,7 @@ Table = Literal["catalog", "frames", "detections", "faces", "face_videos", "vide
 EXTRACTED: tuple[Table, ...] = ("frames", "detections", "faces", "face_videos", "videos")
 """Tables that the faces stage writes, in the order of their commits: the ledger is last, as planning reads it."""
 
-VideoStatus = Literal["ok", "no_face"] | VideoFault
+VideoStatus = Literal["ok", "no_face", VideoFault]
 """The one state in which a video ends, for a given fingerprint."""
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
