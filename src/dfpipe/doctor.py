@@ -233,11 +233,12 @@ def _mtcnn() -> Finding:
 def _fetched(file: WeightsFile) -> Finding:
     name = f"{file.name} weights"
     fetch = f"dfpipe models fetch {file.name}"
+    terms = f"; {file.terms}" if file.terms else ""
     match state_of(file):
         case "ready":
-            return Finding(name, ok=True, detail=f"found, sha256 {file.sha256[:12]}…")
+            return Finding(name, ok=True, detail=f"found, sha256 {file.sha256[:12]}…{terms}")
         case "absent":
-            return Finding(name, ok=None, detail="not fetched", advice=f"only for that detector; {fetch}")
+            return Finding(name, ok=None, detail=f"not fetched{terms}", advice=f"only for that detector; {fetch}")
         case "damaged":
             return Finding(name, ok=False, detail=f"{file.path} is not what was fetched", advice=fetch)
 

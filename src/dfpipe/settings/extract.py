@@ -148,23 +148,30 @@ class RetinafaceR50Settings(Section):
 
 
 class DlibSettings(Section):
-    """dlib's frontal detector with 68 landmarks; needs the extra dlib and `dfpipe models fetch dlib` once."""
+    """dlib's frontal detector with 68 landmarks; needs the extra dlib and `dfpipe models fetch dlib` once.
+
+    The landmarks were learned from iBUG 300-W, whose licence excludes commercial use.
+    """
 
     name: Literal["dlib"] = "dlib"
     """Detector."""
     min_score: float = 0.0
     """A face counts when its distance from the detector's decision boundary is above this; no probability."""
-    longer_side_px: int = Field(640, ge=64, le=4096)
-    """Pictures are shrunk so that their longer side is at most this."""
+    longer_side_px: int = Field(800, ge=64, le=4096)
+    """Pictures are scaled, up or down, so that their longer side is this; faces below about 60 pixels there are not
+    seen."""
 
 
 class CascadeSettings(Section):
-    """OpenCV's cascade of Haar features: the plain baseline, without landmarks."""
+    """OpenCV's cascade of Haar features, the plain baseline without landmarks.
+
+    Needs `dfpipe models fetch cascade` once.
+    """
 
     name: Literal["cascade"] = "cascade"
     """Detector."""
     min_neighbours: int = Field(5, ge=1)
-    """A face counts when at least this many raw hits agree on it."""
+    """A face counts when a raw hit has at least this many others around it; its score is the number of all of them."""
     min_face_fraction: float = Field(1 / 15, gt=0, le=1)
     """Side of the smallest face looked for, as a share of the picture's shorter side."""
 
