@@ -57,7 +57,7 @@ def test_no_pictures(detector):
     assert detector.detect([]) == []
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 900, 3), (900, 1, 3), (19, 19, 3), (240, 320, 3)])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 2000, 3), (2000, 1, 3), (19, 19, 3), (240, 320, 3)])
 def test_pictures_without_a_face(detector, shape):
     grey = np.full(shape, 127, np.uint8)
     noise = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
@@ -69,7 +69,7 @@ def test_real_people_are_where_mtcnn_finds_them(detector, real_people):
     assert len(pairs) >= 0.9 * len(real_people)
     for ours, theirs in pairs:
         assert iou(ours.box[None], theirs.box[None])[0, 0] > 0.5
-    # The same person looking to the side puts a single point of some faces elsewhere, never most of them.
+    # The median, since single points of turned heads lie apart by up to a fifth of the face.
     sides = np.array([theirs.box[2] - theirs.box[0] for _, theirs in pairs])
     apart = np.array([np.linalg.norm(ours.landmarks - theirs.landmarks, axis=1) for ours, theirs in pairs])
     assert np.median(apart / sides[:, None]) < 0.05
