@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from dfpipe.errors import UserError
-from dfpipe.faces._onnx import ort
+from dfpipe.faces._onnx import ort, start_session
 
 __all__ = ["NetName", "Nets", "Weights", "load_nets", "read_weights", "state_net"]
 
@@ -63,7 +63,7 @@ def load_nets() -> Nets:
     for name in SHA256:
         content = _read_file(name)
         digest.update(content)
-        sessions[name] = _start(state_net(name, read_weights(name, content)))
+        sessions[name] = start_session(state_net(name, read_weights(name, content)).SerializeToString())
     return Nets(**sessions, weights_sha256=digest.hexdigest())
 
 
@@ -186,14 +186,3 @@ def _read_file(name: NetName) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the mtcnn weights {path}: {error.strerror}; reinstall {PACKAGE}") from error
-
-
-def _start(model: ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # A worker is one core; more threads here would fight with the other workers.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Sizes differ from call to call, so a remembered memory plan never fits.
-    options.enable_mem_pattern = False
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -6,7 +6,16 @@ from dfpipe.faces.cascade import Cascade
 from dfpipe.faces.detector import Detector
 from dfpipe.faces.dlib_frontal import DlibFrontal
 from dfpipe.faces.mtcnn import Mtcnn
-from dfpipe.settings import CascadeSettings, DetectorSettings, DlibSettings, MtcnnSettings
+from dfpipe.faces.retinaface import Retinaface
+from dfpipe.faces.retinaface_r50 import RetinafaceR50
+from dfpipe.settings import (
+    CascadeSettings,
+    DetectorSettings,
+    DlibSettings,
+    MtcnnSettings,
+    RetinafaceR50Settings,
+    RetinafaceSettings,
+)
 
 __all__ = ["open_detector"]
 
@@ -23,8 +32,13 @@ def open_detector(settings: DetectorSettings) -> Detector:
     match settings:
         case MtcnnSettings():
             return Mtcnn(min_face_fraction=settings.min_face_fraction, min_score=settings.min_score)
+        case RetinafaceSettings():
+            return Retinaface(longer_side_px=settings.longer_side_px, min_score=settings.min_score)
+        case RetinafaceR50Settings():
+            return RetinafaceR50(
+                longer_side_px=settings.longer_side_px, min_score=settings.min_score, weights=settings.weights
+            )
         case DlibSettings():
             return DlibFrontal(longer_side_px=settings.longer_side_px, min_score=settings.min_score)
         case CascadeSettings():
             return Cascade(min_face_fraction=settings.min_face_fraction, min_neighbours=settings.min_neighbours)
-    raise NotImplementedError(settings.name)

@@ -130,12 +130,12 @@ class RetinafaceSettings(Section):
     """Detector."""
     min_score: float = Field(0.9, ge=0, le=1)
     """A face counts when the detector's score is above this."""
-    longer_side_px: int = Field(640, ge=64, le=4096)
-    """Pictures are shrunk so that their longer side is at most this."""
+    longer_side_px: int = Field(384, ge=64, le=4096)
+    """Pictures are shrunk so that their longer side is at most this; a face should then still be 16 pixels wide."""
 
 
 class RetinafaceR50Settings(Section):
-    """RetinaFace with ResNet-50 through the retina-face package; the slowest and the most thorough."""
+    """RetinaFace with ResNet-50, by the ONNX file of the retina-face package; the slowest."""
 
     name: Literal["retinaface-r50"] = "retinaface-r50"
     """Detector."""
@@ -144,7 +144,7 @@ class RetinafaceR50Settings(Section):
     longer_side_px: int = Field(1024, ge=64, le=4096)
     """Pictures are shrunk so that their longer side is at most this."""
     weights: Path | None = None
-    """ONNX file with the weights; null is the one that `dfpipe models fetch retinaface-r50` brought."""
+    """ONNX file with the weights; null is where the retina-face package keeps the one that it downloads."""
 
 
 class DlibSettings(Section):
