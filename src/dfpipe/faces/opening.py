@@ -19,4 +19,4 @@ def open_detector(settings: DetectorSettings) -> Detector:
         The weights are not installed, or are not those known.
     """
     assert isinstance(settings, MtcnnSettings)
-    return Mtcnn(min_face_fraction=settings.min_face_fraction, min_score=settings.min_score)
+    return Mtcnn(min_face_fraction=settings.min_face_fraction, min_score=settings.min_score, follow=settings.follow)
