@@ -31,7 +31,9 @@ def open_detector(settings: DetectorSettings) -> Detector:
     """
     match settings:
         case MtcnnSettings():
-            return Mtcnn(min_face_fraction=settings.min_face_fraction, min_score=settings.min_score)
+            return Mtcnn(
+                min_face_fraction=settings.min_face_fraction, min_score=settings.min_score, follow=settings.follow
+            )
         case RetinafaceSettings():
             return Retinaface(longer_side_px=settings.longer_side_px, min_score=settings.min_score)
         case RetinafaceR50Settings():

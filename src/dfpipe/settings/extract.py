@@ -121,6 +121,9 @@ class MtcnnSettings(Section):
     """A face counts when the detector's score is above this."""
     min_face_fraction: float = Field(1 / 15, gt=0, le=1)
     """Side of the smallest face looked for, as a share of the picture's shorter side."""
+    follow: bool = False
+    """Look first only around the faces of the frame before, which is faster; the whole frame is searched when one of
+    them is not found there. A person who joins while all others stay in place is missed until then."""
 
 
 class RetinafaceSettings(Section):

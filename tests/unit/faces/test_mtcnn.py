@@ -1,11 +1,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
-from dfpipe.faces import Detector, crop_face, open_detector
+from dfpipe.faces import Detector, crop_face, mtcnn, open_detector
 from dfpipe.faces.boxes import iou
 from dfpipe.settings import CropSettings, LimitSettings, MtcnnSettings
 from dfpipe.video import every, open_video
@@ -121,6 +124,68 @@ def test_people_without_a_face(detector, clips):
     folder = clips / "noface"
     for path in sorted(folder.glob("*.mp4")):
         assert detector.detect(sampled(path)) == [[]] * 7
+
+
+def test_large_pictures_show_the_same_faces(people, detector):
+    """The pyramid of a large picture starts with halvings."""
+    for picture, (face, *_) in zip(people[:3], detector.detect(people[:3]), strict=True):
+        large = cv2.resize(picture, None, fx=4.1, fy=4.1, interpolation=cv2.INTER_CUBIC)
+        (again,) = detector.detect([large])
+        assert iou(face.box[None] * 4.1, again[0].box[None])[0, 0] > 0.8
+
+
+def test_crops_are_asked_about_in_any_number(people, detector, monkeypatch):
+    (together,) = detector.detect(people[:1])
+    monkeypatch.setattr(mtcnn, "CROPS_AT_ONCE", 1)
+    (singly,) = detector.detect(people[:1])
+    np.testing.assert_allclose([face.box for face in singly], [face.box for face in together], atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def follower():
+    return open_detector(MtcnnSettings(follow=True))
+
+
+def test_a_followed_person_is_the_same_person(asl, detector, follower):
+    for frames in asl.values():
+        for free, followed in zip(detector.detect(frames), follower.detect(frames), strict=True):
+            assert iou(free[0].box[None], followed[0].box[None])[0, 0] > 0.6
+
+
+def test_following_looks_at_less(people, follower, monkeypatch):
+    seen = []
+    cells = follower._nets.pnet
+    spy = SimpleNamespace(run=lambda names, given: seen.append(given["pictures"].size) or cells.run(names, given))
+    monkeypatch.setattr(follower, "_nets", replace(follower._nets, pnet=spy))
+    follower.detect(people[:1])
+    once = sum(seen)
+    follower.detect([people[0]] * 2)
+    assert sum(seen) < 2.5 * once
+
+
+def test_a_person_lost_from_sight_is_searched_everywhere(people, follower):
+    picture = people[0]
+    moved = np.roll(picture, 320, axis=1)
+    gone = np.zeros_like(picture)
+    first, second, none, third = follower.detect([picture, moved, gone, picture])
+    assert none == []
+    assert abs(first[0].box[0] - second[0].box[0]) > 200
+    np.testing.assert_array_equal(first[0].box, third[0].box)
+
+
+def test_what_following_misses(people, detector, follower):
+    """Somebody who joins is missed while the first person stays; found again once that one is gone."""
+    alone = np.hstack([people[0], np.zeros_like(people[4])])
+    both = np.hstack([people[0], people[4]])
+    other = np.hstack([np.zeros_like(people[0]), people[4]])
+    assert [len(faces) for faces in detector.detect([alone, both, both, other])] == [1, 2, 2, 1]
+    assert [len(faces) for faces in follower.detect([alone, both, both, other])] == [1, 1, 1, 1]
+    assert [len(faces) for faces in follower.detect([both, both])] == [2, 2]
+
+
+def test_frames_of_another_size_are_not_followed(people, follower):
+    found = follower.detect([people[0], people[0][:300, 100:500]])
+    assert iou(found[0][0].box[None] - np.array([100, 0, 100, 0]), found[1][0].box[None])[0, 0] > 0.6
 
 
 def test_nothing_is_written_into_the_home(tmp_path):
