@@ -52,4 +52,8 @@ class Frame:
     pts_seconds: float
     """Presentation time as the container tells it."""
     image: NDArray[np.uint8]
-    """Shape (height, width, 3), RGB, rotated as it is shown."""
+    """Shape (height, width, 3), RGB of 0 to 255, rotated as it is shown.
+
+    Whatever the pixels are stored as (10 bits, 4:4:4, ...) is turned into 8-bit RGB by the matrix (BT.601, BT.709,
+    BT.2020) and range (limited, full) that the video is tagged with. One without tags counts as BT.601 in limited
+    range, as FFmpeg and OpenCV have it. Primaries and transfer curves are left as they are."""

@@ -166,27 +166,79 @@ def test_rotation_is_applied(tmp_path, clip, decode_all, rotation, shape):
     assert np.array_equal(frame.image, np.rot90(decode_all(path)[1], rotation // 90))
 
 
-@pytest.mark.parametrize(
-    ("matrix", "full_range", "red_green_blue"),
-    [(1, 1, (250, 91, 41)), (1, 2, (233, 93, 49)), (5, 1, (236, 77, 44)), (5, 2, (221, 82, 53))],
-    ids=["bt709", "bt709-full", "bt601", "bt601-full"],
-)
-def test_colours_follow_matrix_and_range(tmp_path, matrix, full_range, red_green_blue):
-    # Y, U, V = 120, 90, 200, turned into RGB by the standards' own formulas.
-    path = tmp_path / "colour.mp4"
-    frame = av.VideoFrame(64, 48, "yuv420p")
-    for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
-        plane.update(bytes([value]) * plane.buffer_size)
-    frame.colorspace, frame.color_range, frame.pts = matrix, full_range, 0
+# The weights of red and blue in luma, as each standard writes them.
+WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+# Luma, blue and red of a pixel that all of them show differently.
+LEVELS = (80, 110, 220)
+
+
+def to_rgb(luma, blue, red, *, standard, is_full, bits):
+    """Turn one pixel's levels into RGB of 0 to 255 by the standards' formulas."""
+    unit = 2 ** (bits - 8)
+    if is_full:
+        y = luma / (2**bits - 1)
+        cb, cr = ((level - 128 * unit) / (2**bits - 1) for level in (blue, red))
+    else:
+        y = (luma - 16 * unit) / (219 * unit)
+        cb, cr = ((level - 128 * unit) / (224 * unit) for level in (blue, red))
+    kr, kb = WEIGHTS[standard]
+    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    g = (y - kr * r - kb * b) / (1 - kr - kb)
+    return np.clip(np.array([r, g, b]) * 255, 0, 255)
+
+
+def shown_pixel(path, levels, *, matrix, tag, pixel_format="yuv420p"):
+    """Encode a picture of one colour without loss, tagged as told, and return what of it is shown."""
+    size = 2 if "10" in pixel_format else 1
+    frame = av.VideoFrame(64, 48, pixel_format)
+    for plane, level in zip(frame.planes, levels, strict=True):
+        plane.update(level.to_bytes(size, "little") * (plane.buffer_size // size))
+    frame.colorspace, frame.color_range, frame.pts = matrix, tag, 0
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, full_range
+        stream = container.add_stream("libx264", rate=25, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, tag
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with open_video(str(path), limits=LIMITS) as video:
-        pixel = next(video.frames([0])).image[20, 20]
-    assert np.abs(pixel.astype(int) - red_green_blue).max() <= 1
+        image = next(video.frames([0])).image
+    assert (image.dtype, image.shape) == (np.uint8, (48, 64, 3))
+    return image[20, 20].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "tag", "red_green_blue"),
+    [(1, 1, (250, 91, 41)), (1, 2, (233, 93, 49)), (5, 1, (236, 77, 44)), (5, 2, (221, 82, 53))],
+    ids=["bt709", "bt709-full", "bt601", "bt601-full"],
+)
+def test_colours_worked_out_by_hand(tmp_path, matrix, tag, red_green_blue):
+    pixel = shown_pixel(tmp_path / "colour.mp4", (120, 90, 200), matrix=matrix, tag=tag)
+    assert np.abs(pixel - red_green_blue).max() <= 1
+    standard = {1: "bt709", 5: "bt601"}[matrix]
+    formula = to_rgb(120, 90, 200, standard=standard, is_full=tag == 2, bits=8)
+    assert formula.round().tolist() == list(red_green_blue)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "standard"),
+    [(2, "bt601"), (1, "bt709"), (5, "bt601"), (6, "bt601"), (9, "bt2020")],
+    ids=["untagged", "bt709", "bt601-625", "bt601-525", "bt2020"],
+)
+@pytest.mark.parametrize(("tag", "is_full"), [(0, False), (1, False), (2, True)], ids=["untagged", "limited", "full"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"])
+def test_colours_follow_matrix_and_range(tmp_path, matrix, standard, tag, is_full, pixel_format):
+    bits = 10 if "10" in pixel_format else 8
+    levels = [level * 2 ** (bits - 8) for level in LEVELS]
+    pixel = shown_pixel(tmp_path / "colour.mp4", levels, matrix=matrix, tag=tag, pixel_format=pixel_format)
+    expected = to_rgb(*levels, standard=standard, is_full=is_full, bits=bits)
+    # FFmpeg's converter rounds coarsely; a wrong matrix or range is off by 9 and more.
+    assert np.abs(pixel - expected).max() <= 3.5
+
+
+def test_a_wrong_matrix_or_range_would_be_seen():
+    pixels = [to_rgb(*LEVELS, standard=standard, is_full=is_full, bits=8) for standard in WEIGHTS for is_full in (0, 1)]
+    distances = [np.abs(one - other).max() for one in pixels for other in pixels if one is not other]
+    assert min(distances) > 9
 
 
 # Which frames come
