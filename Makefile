@@ -24,7 +24,7 @@ demo: install  ## make videos, run the whole pipeline on them, score two unseen 
 	@$(BIN)/dfpipe demo
 
 models: install  ## fetch the weights of the optional detectors into the user's cache, or DFPIPE_MODELS
-	@$(BIN)/dfpipe models fetch retinaface dlib
+	@$(BIN)/dfpipe models fetch retinaface dlib cascade
 
 test: install  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
