@@ -133,7 +133,7 @@ class RetinafaceSettings(Section):
     """Detector."""
     min_score: float = Field(0.9, ge=0, le=1)
     """A face counts when the detector's score is above this."""
-    longer_side_px: int = Field(384, ge=64, le=4096)
+    longer_side_px: int = Field(320, ge=64, le=4096)
     """Pictures are shrunk so that their longer side is at most this; a face should then still be 16 pixels wide."""
 
 

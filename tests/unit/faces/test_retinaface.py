@@ -10,7 +10,9 @@ from dfpipe import weights
 from dfpipe.errors import UserError
 from dfpipe.faces import Detector, crop_face, open_detector
 from dfpipe.faces._onnx import start_session
+from dfpipe.faces.anchors import Candidates
 from dfpipe.faces.boxes import iou
+from dfpipe.faces.retinaface import look
 from dfpipe.faces.retinaface_net import HEADS, state_net
 from dfpipe.settings import LimitSettings, MtcnnSettings, RetinafaceSettings
 from dfpipe.testing import require_service
@@ -125,7 +127,7 @@ def test_weights_that_are_not_fetched(monkeypatch, tmp_path):
         open_detector(RetinafaceSettings(min_score=0.123))
 
 
-@pytest.mark.parametrize("longer_side_px", [320, 384, 640])
+@pytest.mark.parametrize("longer_side_px", [256, 320, 640])
 def test_every_face_of_the_other_detector_is_found(frozen_graph, people, longer_side_px):
     detector = open_detector(RetinafaceSettings(longer_side_px=longer_side_px))
     pictures = list(people.values())
@@ -145,7 +147,7 @@ def test_people_without_a_face(detector, clips):
 
 
 def test_a_face_that_fills_the_picture(detector, people):
-    for picture in people.values():
+    for picture in list(people.values())[:6]:
         ((face, *_),) = detector.detect([picture])
         for size_px in (64, 320, 900):
             crop = crop_face(picture, face.box, size_px=size_px, margin_fraction=0.1)
@@ -169,6 +171,21 @@ def test_pictures_without_a_face(detector, shape):
     noise = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
     assert detector.detect([np.full(shape, 127, np.uint8), noise]) == [[], []]
     assert detector.detect([]) == []
+
+
+def test_each_direction_is_scaled_back_on_its_own():
+    """A low picture is shrunk by a little more in one direction than in the other."""
+    shapes = []
+
+    def whole(picture):
+        shapes.append(picture.shape)
+        boxes = np.array([[0, 0, 100, 2]], np.float32)
+        return [Candidates(boxes, np.ones(1, np.float32), np.tile(boxes[:, None, 2:], (1, 5, 1)))]
+
+    (face,) = look(np.zeros((25, 1000, 3), np.uint8), whole, longer_side_px=100)
+    assert shapes == [(32, 128, 3)]
+    np.testing.assert_allclose(face.box, [0, 0, 1000, 25])
+    np.testing.assert_allclose(face.landmarks, np.tile([1000, 25], (5, 1)))
 
 
 def test_most_confident_first_and_the_score_bound(frozen_graph, people):
