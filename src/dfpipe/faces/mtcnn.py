@@ -189,13 +189,14 @@ def _pyramid(image: Picture, search: _Search) -> Iterator[tuple[float, Picture]]
     """Yield the part of the picture ever smaller, each time with its scale.
 
     A level shows faces of one size at the 12 pixels that the network looks at. The sizes are those of the package,
-    20 pixels and up by the pyramid's factor, from the one nearest to the smallest face on: other sizes would give
-    other scores, and with them other faces.
+    20 pixels and up by the pyramid's factor: other sizes would give other scores, and with them other faces. The first
+    is the one that the smallest face looked for reaches or just misses; the network sees such a face as well.
     """
     source = image[search.top_px : search.bottom_px, search.left_px : search.right_px]
     height, width = source.shape[:2]
     shorter = min(height, width)
-    skipped = round(math.log(SMALLEST_FACE_PX / search.smallest_px, PYRAMID_FACTOR))
+    # Less a little, so that a size that stands on the ladder itself is not rounded past.
+    skipped = math.ceil(math.log(SMALLEST_FACE_PX / search.smallest_px, PYRAMID_FACTOR) - 1e-6)
     scale = CELL_PX / SMALLEST_FACE_PX * PYRAMID_FACTOR**skipped
     while shorter * scale >= CELL_PX and search.largest_px * scale >= CELL_PX:
         size = (int(width * scale), int(height * scale))

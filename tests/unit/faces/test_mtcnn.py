@@ -134,6 +134,18 @@ def test_large_pictures_show_the_same_faces(people, detector):
         assert iou(face.box[None] * 4.1, again[0].box[None])[0, 0] > 0.8
 
 
+def test_faces_of_the_smallest_size_are_found(people, detector):
+    """In a picture of 480 pixels that is 32, which lies between two levels of the pyramid."""
+    for picture, (face, *_) in zip(people, detector.detect(people), strict=True):
+        scale = 32 / max(face.box[2:] - face.box[:2])
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:360, :540]
+        canvas = np.full((480, 640, 3), 90, np.uint8)
+        canvas[100 : 100 + len(small), 80 : 80 + small.shape[1]] = small
+        place = face.box * scale + np.array([80, 100, 80, 100])
+        (found,) = detector.detect([canvas])
+        assert iou(place[None], np.array([one.box for one in found]))[0].max() > 0.5
+
+
 def test_crops_are_asked_about_in_any_number(people, detector, monkeypatch):
     (together,) = detector.detect(people[:1])
     monkeypatch.setattr(mtcnn, "CROPS_AT_ONCE", 1)
