@@ -91,14 +91,13 @@ class Decoder:
         first, is_whole, most = None, True, self._limits.max_frames
         # Seeking goes by the marks of a sample table; those of packets are a parser's, which needs the payload.
         table = self._stream.index_entries if self.container == "mov" else ()
+        marks = (entry.is_keyframe for entry in table if entry.size)
         skim = getattr(self._file, "skim", None)
         with skim() if skim else nullcontext():
             for packet in self.packets():
                 first = first or packet
                 is_whole = not packet.is_corrupt
-                place = len(packets)
-                is_key = table[place].is_keyframe if place < len(table) else packet.is_keyframe
-                packets.append(Packet(packet.pts, is_key, packet.is_discard))
+                packets.append(Packet(packet.pts, next(marks, packet.is_keyframe), packet.is_discard))
                 if len(packets) > most:
                     self.fail("too_long", f"got more than {most} frames, expected at most that many")
         self._check_whole(len(packets) - (not is_whole))
@@ -224,8 +223,8 @@ class Decoder:
         """Fail if the packets that are whole are fewer than those promised."""
         promised, breaks_off = 0, self._breaks_off
         if self.container == "mov":
-            # The sample tables say where each packet of each stream lies.
-            promised = len(self._stream.index_entries)
+            # Samples without a byte are no frames.
+            promised = sum(entry.size > 0 for entry in self._stream.index_entries)
             breaks_off |= num_packets < promised or any(map(self._ends_beyond, self._input.streams))
         elif self.container == "avi":
             promised = self._stream.frames
@@ -234,8 +233,8 @@ class Decoder:
             self.fail("truncated", f"holds {num_packets}{of} frames: the file ends before what it declares")
 
     def _ends_beyond(self, stream: Stream) -> bool:
-        entries = stream.index_entries
-        return len(entries) > 0 and entries[-1].pos + entries[-1].size > self.size_bytes
+        table = stream.index_entries
+        return len(table) > 0 and table[-1].pos + table[-1].size > self.size_bytes
 
     def _choose(self, opened: InputContainer) -> VideoStream:
         if len(opened.streams) == 0:

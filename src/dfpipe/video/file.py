@@ -294,8 +294,13 @@ class _Run:
     def _anchored(self) -> Iterator[tuple[int, VideoFrame]]:
         is_anchored, whole_from = self._key is None, self._packets.whole_from
         for frame in self._decoded():
-            if frame.pts is None or (whole_from is not None and frame.pts < whole_from):
+            if frame.pts is None:
                 continue
+            if whole_from is not None and frame.pts < whole_from:
+                if frame.pict_type != PictureType.I or self._packets.positions.get(frame.pts) != 0:
+                    continue
+                # The stream does start with a key frame, which only lacks the mark.
+                whole_from = None
             if not is_anchored and self._key is not None:
                 if frame.pts < self._key:
                     continue

@@ -280,6 +280,22 @@ def test_a_stream_that_starts_in_the_middle_of_a_group(tmp_path, library, rewrit
     assert all(np.array_equal(frame.image, plain[frame.pts_seconds]) for frame in frames)
 
 
+def test_a_first_key_frame_without_its_mark(tmp_path, library):
+    path, pictures = library["h264-b.mp4"]
+    data = bytearray(path.read_bytes())
+    # Of the marked samples 1, 13, 25, 37 the first is said to be the second.
+    place = data.index(b"stss") + 4 + 8
+    assert data[place : place + 8] == bytes([0, 0, 0, 1, 0, 0, 0, 13])
+    data[place + 3] = 2
+    path = tmp_path / "unmarked.mp4"
+    path.write_bytes(data)
+    with open_video(str(path), limits=LIMITS) as video:
+        frames = list(video.frames([0, 1, 5, 39]))
+        assert video.check() == 0
+    assert [frame.index for frame in frames] == [0, 1, 5, 39]
+    assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
+
+
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=12, deadline=None)
 @given(indices=st.lists(st.integers(0, 39), max_size=8))

@@ -141,6 +141,15 @@ def test_an_mp4_of_a_wrong_duration(files):
     assert outcome(bytes(data)) == 40
 
 
+def test_an_mp4_with_a_sample_that_has_no_bytes(files):
+    data = bytearray(files["index-last.mp4"])
+    # The table of the video's sizes comes first: version, fixed size 0, 40 entries.
+    last = data.index(b"stsz") + 4 + 12 + 39 * 4
+    assert 0 < int.from_bytes(data[last : last + 4]) < 10_000
+    data[last : last + 4] = bytes(4)
+    assert outcome(bytes(data)) == 39
+
+
 def test_an_mp4_whose_media_box_claims_more(files):
     # The sample table decides: every frame is there.
     data = bytearray(files["faststart.mp4"])
