@@ -63,6 +63,7 @@ class VideoFile:
         self._can_seek = decoder.container in SEEKABLE_CONTAINERS
         # Frames are told apart by their presentation times, or else counted as they come.
         self._marks: Sequence[int] = self._packets.pts if self._has_times else range(self._packets.num_frames)
+        self._run = self._start(None)
         self.info = self._describe()
         """Facts about the video."""
 
@@ -123,16 +124,15 @@ class VideoFile:
             self._decoder.fail("corrupt", f"none of the {len(wanted)} frames asked for could be decoded")
 
     def check(self) -> int:
-        """Decode every frame and return how many are damaged or missing.
+        """Decode every frame and return how many are damaged or missing: those that `frames` would leave out.
 
         Raises
         ------
         VideoError
             ``timeout`` if the time is up.
         """
-        self._run = _Run(self._decoder, self._packets, key=None, may_skip=False)
-        whole = {mark for mark, frame in self._run if not frame.is_corrupt}
-        return len(self._marks) - len(whole.intersection(self._marks))
+        every = range(self.info.num_frames)
+        return len(every) - sum(not frame.is_corrupt for _, frame in self._decode(every))
 
     def _decode(self, wanted: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Seek and skip where that spares work, and go on where decoding stopped if that leads to the first frame."""
@@ -174,7 +174,6 @@ class VideoFile:
             decoder.fail("corrupt", "the container holds no frames")
         frame_rate, duration_seconds = self._pace()
         decoder.check_duration(duration_seconds)
-        self._run = self._start(None)
         self._run.needed = {self._marks[0]}
         first = self._run.peek()
         if first is None:

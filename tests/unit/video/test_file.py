@@ -498,6 +498,23 @@ def test_a_check_finds_no_fault_with_good_clips_and_leaves_the_video_usable(libr
     assert np.array_equal(frame.image, pictures[7])
 
 
+@pytest.mark.parametrize("name", ["h264-b.mp4", "h264-open-gop.mkv", "h264-b.ts", "mpeg4-b.avi", "vp9.webm"])
+@settings(max_examples=25, deadline=None)
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=40)), max_size=8),
+    whole=st.booleans(),
+)
+def test_whatever_the_bytes_every_frame_is_given_or_counted_as_lost(library, name, changes, whole):
+    data = bytearray(library[name][0].read_bytes())
+    for place, content in changes:
+        start = int(place * len(data))
+        data[start : start + (len(content) if whole else 0)] = content
+    with suppress(VideoError), open_video(io.BytesIO(data), limits=LIMITS) as video:
+        lost = video.check()
+        frames = list(video.frames(range(video.info.num_frames)))
+        assert len(frames) + lost == video.info.num_frames
+
+
 # Limits
 
 
