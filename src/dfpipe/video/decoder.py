@@ -150,6 +150,9 @@ class Decoder:
         context.skip_frame = "NONREF" if may_skip else "DEFAULT"
         try:
             return context.decode(packet)
+        except MemoryError:
+            # FFmpeg's own is an FFmpegError too, but says nothing about the data.
+            raise
         except av.FFmpegError:
             # Broken data are reported in many ways. One frame is lost; those after it may come again.
             return []

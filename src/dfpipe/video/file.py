@@ -115,6 +115,8 @@ class VideoFile:
                 continue
             try:
                 picture = self._picture(index, frame)
+            except MemoryError:
+                raise
             except av.FFmpegError:
                 # Sizes or formats that no converter takes: the packet lied.
                 continue

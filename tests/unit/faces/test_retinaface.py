@@ -14,7 +14,7 @@ from dfpipe.faces.anchors import Candidates
 from dfpipe.faces.boxes import iou
 from dfpipe.faces.retinaface import look
 from dfpipe.faces.retinaface_net import HEADS, state_net
-from dfpipe.settings import LimitSettings, MtcnnSettings, RetinafaceSettings
+from dfpipe.settings import CropSettings, LimitSettings, MtcnnSettings, RetinafaceSettings
 from dfpipe.testing import require_service
 from dfpipe.video import every, open_video
 
@@ -150,7 +150,7 @@ def test_a_face_that_fills_the_picture(detector, people):
     for picture in list(people.values())[:6]:
         ((face, *_),) = detector.detect([picture])
         for size_px in (64, 320, 900):
-            crop = crop_face(picture, face.box, size_px=size_px, margin_fraction=0.1)
+            crop = crop_face(picture, face, CropSettings(size_px=size_px, margin_fraction=0.1))
             ((again, *_),) = detector.detect([crop])
             inner = np.array([[1, 1, 11, 11]], np.float32) * size_px / 12
             assert iou(again.box[None], inner)[0, 0] > 0.5
