@@ -322,7 +322,7 @@ def _png(sighting: _Sighting) -> bytes:
     if isinstance(sighting.crop, bytes):
         return sighting.crop
     assert sighting.crop is not None  # noqa: S101 - only faces without a crop are rejected
-    # Level 6 takes five times as long for 13 % fewer bytes (benchmarks/crop_encoding.py).
+    # Level 6 takes four times as long for a fifth fewer bytes (benchmarks/crop_encoding.py).
     return _encode(".png", sighting.crop, cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, BinaryIO
 
+import cv2
 import pyarrow as pa
 
 from dfpipe.errors import UserError
@@ -33,6 +34,8 @@ def main() -> None:
     _die_with(int(sys.argv[1]))
     _leave_no_core()
     requests, answers = _take_pipes()
+    # One video is one core, whatever started this process.
+    cv2.setNumThreads(1)
     # Other pools reserve gigabytes ahead, which would count as memory in use.
     pa.set_memory_pool(pa.system_memory_pool())
     _send(answers, [_header("ready")])
