@@ -14,12 +14,18 @@ import pytest
 from dfpipe.catalog import VideoRef
 from dfpipe.engine import open_engine
 from dfpipe.errors import StoreError
-from dfpipe.isolation import extract_isolated
+from dfpipe.isolation import extract, extract_isolated
 from dfpipe.settings import DaskSettings, ExtractSettings, LimitSettings, S3Settings
 
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_child_of_other_tests():
+    # It would not know this folder.
+    extract._mine.__dict__.pop("child", None)
 
 
 @pytest.fixture(autouse=True)
