@@ -9,7 +9,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -104,24 +104,22 @@ class Tables:
         if earlier is not None:
             return earlier
         schema = SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint"))
-        data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        if data.num_rows == 0:
+        if len(rows) == 0:
             return None
-        keys = [name for name in ("video_id", "frame_index", "track") if name in schema.names]
-        data = data.cast(schema).sort_by([(name, "ascending") for name in keys])
         # Encoded in memory first: a ParquetWriter that is interrupted leaves a valid, shorter file behind.
         buffer = io.BytesIO()
-        rows_per_group = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
-        pq.write_table(data, buffer, compression="zstd", row_group_size=rows_per_group)
-        span = pc.min_max(data["video_id"]).as_py()
+        with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+            for group in _row_groups(rows, schema):
+                writer.write_table(group)
+        ids = rows["video_id"].to_pylist() if isinstance(rows, pa.Table) else [row["video_id"] for row in rows]
         file = ShardFile(
             table=table,
             fingerprint=fingerprint,
             shard=shard,
             size_bytes=buffer.tell(),
-            rows=data.num_rows,
-            first_video_id=span["min"],
-            last_video_id=span["max"],
+            rows=len(ids),
+            first_video_id=min(ids),
+            last_video_id=max(ids),
         )
         if self.location(table).child(file.path).create_bytes(buffer.getvalue()):
             return file
@@ -287,6 +285,30 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
     tables = Tables(str(open_location(store, s3).url), s3)
     open_location(tables.url, s3).check_writable()
     return tables
+
+
+def _row_groups(rows: Sequence[Mapping[str, Any]] | pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows sorted by video, frame and person, in tables of about `ROW_GROUP_BYTES`.
+
+    Rows with pictures are turned to Arrow group by group, since all at once would take their memory twice.
+    """
+    keys = [name for name in ("video_id", "frame_index", "track") if name in schema.names]
+    if isinstance(rows, pa.Table):
+        data = rows.cast(schema).sort_by([(name, "ascending") for name in keys])
+        step = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
+        yield from (data.slice(start, step) for start in range(0, data.num_rows, step))
+        return
+    group: list[Mapping[str, Any]] = []
+    size_bytes = 0
+    for row in sorted(rows, key=lambda row: tuple(row[name] for name in keys)):
+        row_bytes = sum(len(value) for value in row.values() if isinstance(value, bytes))
+        if group and size_bytes + row_bytes > ROW_GROUP_BYTES:
+            yield pa.Table.from_pylist(group, schema=schema)
+            group, size_bytes = [], 0
+        group.append(row)
+        size_bytes += row_bytes
+    if group:
+        yield pa.Table.from_pylist(group, schema=schema)
 
 
 def _add_action(file: ShardFile) -> AddAction:

@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -135,3 +136,16 @@ def test_a_store_of_an_earlier_version_gets_the_columns_that_came_later(tables, 
     ]
     seen = DeltaTable(tables.location("faces").url).to_pyarrow_table(columns=["video_id", "track"])
     assert sorted(seen.to_pylist(), key=lambda row: row["video_id"]) == sorted(rows, key=lambda row: row["video_id"])
+
+
+def test_rows_are_sorted_across_row_groups_whatever_they_come_as(tables, monkeypatch):
+    monkeypatch.setattr("dfpipe.shards.tables.ROW_GROUP_BYTES", 1000)
+    rows = [face("b", number) | {"crop_png": bytes(400)} for number in (3, 1, 2, 0)] + [face("a", 7)]
+    schema = pa.schema([field for field in SCHEMAS["faces"] if field.name != "fingerprint"])
+    for shard, given in (("rows", rows), ("arrow", pa.Table.from_pylist(rows, schema=schema))):
+        file = tables.write_shard("faces", given, fingerprint="fp", shard=shard)
+        assert (file.rows, file.first_video_id, file.last_video_id) == (5, "a", "b")
+        stored = pq.ParquetFile(tables.location("faces").child(file.path).path)
+        assert stored.num_row_groups >= 2
+        read = stored.read(["video_id", "frame_index"]).to_pylist()
+        assert [(row["video_id"], row["frame_index"]) for row in read] == [("a", 7), *(("b", n) for n in range(4))]
