@@ -8,10 +8,20 @@ from pathlib import Path
 from dfpipe.catalog import VideoRef
 from dfpipe.testing import shared_data
 
-__all__ = ["enlarged", "invented", "real", "video_ref"]
+__all__ = ["below", "enlarged", "invented", "real", "video_ref"]
+
+VIDEO_ENDINGS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".ts", ".webm"}
 
 NUM_FRAMES = 300
 """Of an enlarged clip: ten seconds, as long as the data sets' videos."""
+
+
+def below(folder: Path) -> list[Path]:
+    """Return every video below a folder, sorted; the program ends where there are none."""
+    clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
+    if not clips:
+        sys.exit(f"no videos below {folder}; name a folder that holds some")
+    return clips
 
 
 def real(data: Path | None, group: str) -> list[Path]:

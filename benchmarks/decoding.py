@@ -1,15 +1,15 @@
 """What decoding the sampled frames costs: five ways of reading the same frames, side by side.
 
-usage: python benchmarks/decoding.py FOLDER [ROUNDS]
+usage: python benchmarks/decoding.py FOLDER [--rounds N] [--markdown]
 
 Every video below FOLDER, and clips of 1080p made by ffmpeg for the time of the run. Of each, one frame in 30 is taken,
 at most 7, as RGB. CPU seconds of one thread; each way reads every video once a round, in turns, and of all rounds the
 median counts. The bare loop is the least that a program can do that is to give the same pictures.
 """
 
+import argparse
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from _clips import below
+from _table import add_options, machine, show
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from dfpipe.settings import EverySampling, LimitSettings
 from dfpipe.video import choose_frames, open_video
@@ -30,7 +30,6 @@ Frames = list[NDArray[np.uint8]]
 EVERY, MOST = 30, 7
 SAMPLING = EverySampling(every_frames=EVERY, max_frames=MOST)
 LIMITS = LimitSettings()
-SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts"}
 MADE = {"made-1080p-long-groups.mp4": "250", "made-1080p-short-groups.mkv": "48"}
 
 
@@ -124,16 +123,20 @@ def made_clips(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def main(folder: str, rounds: str = "5") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of videos")
+    add_options(parser)
+    options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="dfpipe-decoding-") as made:
-        videos = sorted(path for path in Path(folder).rglob("*") if path.suffix in SUFFIXES)
-        groups = {f"{len(videos)} of {folder}": videos} | {path.name: [path] for path in made_clips(Path(made))}
+        videos = below(options.folder)
+        groups = {f"{len(videos)} real videos": videos} | {path.name: [path] for path in made_clips(Path(made))}
         for title, paths in groups.items():
-            compare(title, paths, int(rounds))
+            compare(title, paths, rounds=options.rounds, markdown=options.markdown)
 
 
-def compare(title: str, paths: list[Path], rounds: int) -> None:
+def compare(title: str, paths: list[Path], *, rounds: int, markdown: bool) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for path in paths:
         for ours, bare in zip(with_dfpipe(str(path)), bare_loop(str(path)), strict=True):
@@ -147,13 +150,14 @@ def compare(title: str, paths: list[Path], rounds: int) -> None:
                 spent[name] += time.process_time() - started
         for name in WAYS:
             seconds[name].append(spent[name] / len(paths))
-    table = Table("way", "CPU ms a video", "against the bare loop", title=title)
+    rows = []
     bare_seconds = statistics.median(seconds["PyAV, bare loop"])
     for name in WAYS:
         median = statistics.median(seconds[name])
-        table.add_row(name, f"{1000 * median:.1f}", f"{median / bare_seconds:.2f}")
-    Console().print(table, f"medians of {rounds} rounds; one frame in {EVERY}, at most {MOST}; one thread\n")
+        rows.append((name, f"{1000 * median:.1f}", f"{median / bare_seconds:.2f}"))
+    columns = ("way", "CPU ms a video", "against the bare loop")
+    show(f"{title}, {rounds} rounds", columns, rows, note=machine(), markdown=markdown)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

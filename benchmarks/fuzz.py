@@ -1,6 +1,6 @@
 """Damaged videos: good clips mutated in many ways, each of which must end in exactly one ledger row and in time.
 
-usage: python benchmarks/fuzz.py [CLIPS_FOLDER] [--mutations 1000] [--seed 0] [--seconds 20] [--keep FOLDER]
+usage: python benchmarks/fuzz.py [FOLDER] [--mutations 1000] [--seed 0] [--seconds 20] [--keep FOLDER] [--markdown]
 
 Clips of every codec and container that the library can make here are made; those of the folder come on top. The same
 seed makes the same mutations of the same clips. Ends with 1 if a video is not accounted for, or took too long.
@@ -13,16 +13,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+from _clips import below
+from _table import machine, show
 from numpy.random import Generator
-from rich.console import Console
-from rich.table import Table
 
 from dfpipe.catalog import VideoRef
 from dfpipe.isolation import extract_isolated
@@ -46,8 +46,6 @@ CLIPS = [
     ("mjpeg", "mov", {}),
 ]
 """Encoder, container, options."""
-
-VIDEO_ENDINGS = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".m4v"}
 
 START_SECONDS = 15.0
 """What the start of a child may add to a video's time, on a busy machine."""
@@ -230,53 +228,42 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=20.0, help="limit for one video")
     parser.add_argument("--keep", type=Path, help="existing folder for the files that cost a child")
+    parser.add_argument("--markdown", action="store_true", help="print tables as GitHub-flavoured Markdown")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = make_clips(folder)
-        given = _videos(args.clips) if args.clips else []
+        given = below(args.clips) if args.clips else []
         clips = [path.read_bytes() for path in [*made, *given]]
         started = time.monotonic()
         ended = run(
             clips, mutations=args.mutations, seed=args.seed, seconds=args.seconds, folder=folder, keep=args.keep
         )
         took = time.monotonic() - started
-    return _report(ended, clips=(len(made), len(given)), seed=args.seed, limit=args.seconds, took=took)
+    title = f"{len(ended)} mutations of {len(made)} made and {len(given)} given clips, seed {args.seed}, {took:.0f} s"
+    statuses = Counter(one.status for one in ended).most_common()
+    rows = [(status, str(count)) for status, count in statuses]
+    show(title, ("status", "videos"), rows, note=machine(), markdown=args.markdown)
+    return _report(ended, limit=args.seconds)
 
 
-def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
-
-
-def _report(ended: list[Ended], *, clips: tuple[int, int], seed: int, limit: float, took: float) -> int:
-    console = Console(width=160, highlight=False)
-    made, given = clips
-    console.print(f"{len(ended)} mutations of {made} made and {given} given clips, seed {seed}, {took:.0f} s")
-    console.print(_table(Counter(one.status for one in ended).most_common()))
+def _report(ended: list[Ended], *, limit: float) -> int:
     slowest = sorted(ended, key=lambda one: -one.seconds)[:3]
     lost = [one for one in ended if one.lost]
     bound = limit + GRACE_SECONDS + START_SECONDS
     late = [one for one in ended if one.seconds > bound]
     unaccounted = [one for one in ended if one.status == "unaccounted"]
-    _list(console, "slowest", slowest)
-    _list(console, f"children lost: {sum(one.lost for one in ended)}", lost)
-    _list(console, f"over {bound:g} s (limit, grace and a start): {len(late)}", late)
-    _list(console, f"not accounted for: {len(unaccounted)}", unaccounted)
+    _list("slowest", slowest)
+    _list(f"children lost: {sum(one.lost for one in ended)}", lost)
+    _list(f"over {bound:g} s (limit, grace and a start): {len(late)}", late)
+    _list(f"not accounted for: {len(unaccounted)}", unaccounted)
     return 1 if late or unaccounted else 0
 
 
-def _table(statuses: Iterable[tuple[str, int]]) -> Table:
-    table = Table("status", "videos")
-    for status, count in statuses:
-        table.add_row(status, str(count))
-    return table
-
-
-def _list(console: Console, title: str, some: list[Ended]) -> None:
-    console.print(title)
+def _list(title: str, some: list[Ended]) -> None:
+    print(title)
     for one in some:
-        text = f"  number {one.number}, {one.how}: {one.seconds:.1f} s, {one.status} {one.reason}"
-        console.print(text, markup=False)
+        print(f"- number {one.number}, {one.how}: {one.seconds:.1f} s, {one.status} {one.reason}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """How small retinaface may see a picture: faces found, and time, against the mtcnn detector on the same frames.
 
-usage: python benchmarks/retinaface_sizes.py FOLDER_OF_VIDEOS [ROUNDS]
+usage: python benchmarks/retinaface_sizes.py FOLDER [--rounds N] [--markdown]
 """
 
+import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from _clips import below
+from _table import add_options, machine, show
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from dfpipe.faces import Detector, Face, open_detector
 from dfpipe.faces.boxes import iou
@@ -20,12 +20,15 @@ from dfpipe.settings import LimitSettings, MtcnnSettings, RetinafaceSettings
 from dfpipe.video import every, open_video
 
 SIDES_PX = (192, 256, 320, 384, 448, 512, 640)
-SUFFIXES = {".mp4", ".mkv", ".avi", ".mov", ".webm"}
 
 
-def main(folder: str, rounds: str = "3") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of videos")
+    add_options(parser, rounds=3)
+    options = parser.parse_args()
     cv2.setNumThreads(1)
-    pictures = [image for path in sorted(Path(folder).rglob("*")) if path.suffix in SUFFIXES for image in sampled(path)]
+    pictures = [image for path in below(options.folder) for image in sampled(path)]
     mtcnn = open_detector(MtcnnSettings())
     detectors: dict[str, Detector] = {"mtcnn": mtcnn}
     for side in SIDES_PX:
@@ -33,27 +36,30 @@ def main(folder: str, rounds: str = "3") -> None:
     expected = mtcnn.detect(pictures)
     seconds: dict[str, list[float]] = {name: [] for name in detectors}
     found: dict[str, list[list[Face]]] = {}
-    for _ in range(int(rounds)):
+    for _ in range(options.rounds):
         for name, detector in detectors.items():
             started = time.process_time()
             found[name] = detector.detect(pictures)
             seconds[name].append(time.process_time() - started)
-    table = Table("detector", "of mtcnn's faces", "others", "lowest score", "ms a picture (median)", "against mtcnn")
+    columns = ("detector", "of mtcnn's faces", "others", "lowest score", "CPU ms a picture", "against mtcnn")
+    rows = []
     first = statistics.median(seconds["mtcnn"])
     for name, faces in found.items():
         again = sum(matched(theirs, ours) for theirs, ours in zip(expected, faces, strict=True))
         others = sum(len(ours) - matched(ours, theirs) for theirs, ours in zip(expected, faces, strict=True))
         median = statistics.median(seconds[name])
-        table.add_row(
-            name,
-            f"{again} of {sum(map(len, expected))}",
-            str(others),
-            f"{min((face.score for ours in faces for face in ours), default=0):.3f}",
-            f"{1000 * median / len(pictures):.1f}",
-            f"{median / first:.2f}",
+        rows.append(
+            (
+                name,
+                f"{again} of {sum(map(len, expected))}",
+                str(others),
+                f"{min((face.score for ours in faces for face in ours), default=0):.3f}",
+                f"{1000 * median / len(pictures):.1f}",
+                f"{median / first:.2f}",
+            )
         )
-    Console().print(f"{len(pictures)} pictures, {rounds} rounds, CPU time of one thread, IoU above 0.5")
-    Console().print(table)
+    title = f"{len(pictures)} pictures, medians of {options.rounds} rounds, IoU above 0.5"
+    show(title, columns, rows, note=machine(), markdown=options.markdown)
 
 
 def sampled(path: Path) -> list[NDArray[np.uint8]]:
@@ -70,4 +76,4 @@ def matched(these: list[Face], those: list[Face]) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
