@@ -45,6 +45,13 @@ BATCH_FRAMES = 16
 RAW_CROP_BYTES = 64 * 2**20
 """Crops kept as pixels until it is known whose face is wanted; beyond this they are encoded at once."""
 
+PNG_OPTIONS = {
+    cv2.IMWRITE_PNG_COMPRESSION: 1,
+    cv2.IMWRITE_PNG_STRATEGY: cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER: cv2.IMWRITE_PNG_FILTER_AVG,
+}
+"""Crops are noise to a general compressor; this is faster and smaller than its levels (benchmarks/crop_encoding.py)."""
+
 NO_COUNTS = {
     "frames_wanted": 0,
     "frames_decoded": 0,
@@ -303,7 +310,8 @@ def _facts(info: VideoInfo) -> dict[str, Any]:
 
 def _frame_columns(image: NDArray[np.uint8], jpeg_quality: int) -> dict[str, Any]:
     height, width = image.shape[:2]
-    return {"width": width, "height": height, "jpeg": _encode(".jpg", image, cv2.IMWRITE_JPEG_QUALITY, jpeg_quality)}
+    jpeg = _encode(".jpg", image, {cv2.IMWRITE_JPEG_QUALITY: jpeg_quality})
+    return {"width": width, "height": height, "jpeg": jpeg}
 
 
 def _face_columns(sighting: _Sighting) -> dict[str, Any]:
@@ -322,12 +330,12 @@ def _png(sighting: _Sighting) -> bytes:
     if isinstance(sighting.crop, bytes):
         return sighting.crop
     assert sighting.crop is not None  # noqa: S101 - only faces without a crop are rejected
-    # Level 6 takes four times as long for a fifth fewer bytes (benchmarks/crop_encoding.py).
-    return _encode(".png", sighting.crop, cv2.IMWRITE_PNG_COMPRESSION, 1)
+    return _encode(".png", sighting.crop, PNG_OPTIONS)
 
 
-def _encode(extension: str, image: NDArray[np.uint8], parameter: int, value: int) -> bytes:
-    encoded, data = cv2.imencode(extension, image[:, :, ::-1], [parameter, value])
+def _encode(extension: str, image: NDArray[np.uint8], options: Mapping[int, int]) -> bytes:
+    parameters = [number for option in options.items() for number in option]
+    encoded, data = cv2.imencode(extension, image[:, :, ::-1], parameters)
     if not encoded:
         height, width = image.shape[:2]
         raise VideoError("unsupported", f"pictures of {width} x {height} pixels cannot be stored as {extension}")
