@@ -21,7 +21,7 @@ from dfpipe.features import compute
 from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.settings import ExtractSettings, LimitSettings, Settings
-from dfpipe.shards import EXTRACTED, SCHEMAS, ShardFile, Table, Tables
+from dfpipe.shards import SCHEMAS, ShardFile, Table, Tables
 from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
@@ -120,10 +120,11 @@ def _write_shard(
         "detections": [row for video in videos for row in video.detections],
         "faces": [row for video in videos for row in video.faces],
         "face_videos": [row for video in videos for row in video.face_videos],
-        "videos": [video.video | {"shard": shard, "run_id": run_id} for video in videos],
     }
-    files = [tables.write_shard(table, rows[table], fingerprint=fingerprint, shard=shard) for table in EXTRACTED]
-    return files, ShardResult(shard, dict(Counter(row["status"] for row in rows["videos"])), len(rows["faces"]))
+    files = tables.write_extracted(
+        rows, [video.video | {"run_id": run_id} for video in videos], fingerprint=fingerprint, shard=shard
+    )
+    return files, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
 
 
 def _write_feature_shard(shared: tuple[Tables, FeaturesPlan], shard: str) -> ShardFile | None:

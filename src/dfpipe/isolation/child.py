@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import suppress
 from typing import IO, cast
 
 from dfpipe.isolation.wire import LENGTH, frame
@@ -15,6 +16,8 @@ __all__ = ["Child", "ChildError", "ChildLostError", "ChildMemoryError", "ChildTi
 
 TAIL_BYTES = 2000
 READ_BYTES = 2**16
+LONGEST_WAIT_SECONDS = 3600.0
+PATIENCE_SECONDS = 10
 
 
 class ChildError(Exception):
@@ -145,8 +148,9 @@ class Child:
                 selector.register(self._noise, selectors.EVENT_READ)
             if to_send:
                 selector.register(self._requests, selectors.EVENT_WRITE)
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-        if not ready:
+            # The kernel counts milliseconds in 32 bits; whoever waits longer asks again.
+            ready = selector.select(min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT_SECONDS))
+        if not ready and time.monotonic() >= deadline:
             raise ChildTimeoutError("gave no answer in time")
         pipes = [key.fileobj for key, _ in ready]
         if self._noise in pipes:
@@ -190,7 +194,9 @@ def _end(process: subprocess.Popen[bytes], started_by: int) -> None:
     # A fork of the parent holds the same pipes, but it is not its child to end.
     if os.getpid() == started_by:
         process.kill()
-        process.wait()
+        # One that hangs in the kernel, on a network disk say, ends when that lets it go.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_SECONDS)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()

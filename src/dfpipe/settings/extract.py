@@ -79,7 +79,7 @@ class FpsSampling(Section):
     """Strategy."""
     frames_per_second: float = Field(1.0, gt=0)
     """Frames a second of video."""
-    max_frames: int | None = Field(None, ge=1)
+    max_frames: int | None = Field(300, ge=1)
     """Take at most this many frames a video; null sets no bound."""
 
 
@@ -88,7 +88,7 @@ class KeyframeSampling(Section):
 
     name: Literal["keyframes"] = "keyframes"
     """Strategy."""
-    max_frames: int | None = Field(None, ge=1)
+    max_frames: int | None = Field(300, ge=1)
     """Take at most this many frames a video; null sets no bound."""
 
 
@@ -335,7 +335,7 @@ class LimitSettings(Section):
     """Most streams (pictures, sound, subtitles) in one file."""
     max_duration_seconds: float = Field(4 * 3600, gt=0)
     """Longest video in seconds."""
-    timeout_seconds: float = Field(300, gt=0)
+    timeout_seconds: float = Field(300, gt=0, allow_inf_nan=False)
     """Longest time that one video may take."""
     max_memory_bytes: int = Field(2 * 2**30, ge=2**28)
     """Most memory that the work on one video may take."""

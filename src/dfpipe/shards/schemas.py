@@ -170,7 +170,11 @@ VIDEOS = pa.schema(
         _field("has_audio", pa.bool_(), "the file has a sound track", nullable=True),
         _field("frames_asked", pa.int32(), "frames taken of a video that is long enough", nullable=True),
         _field("frames_wanted", pa.int32(), "frames that it takes of this one: decoded + missing"),
-        _field("frames_decoded", pa.int32(), "of those, decoded: with a face + without"),
+        _field(
+            "frames_decoded",
+            pa.int32(),
+            "of those, decoded: with a face + without; none where nothing of the video is kept",
+        ),
         _field("frames_missing", pa.int32(), "of those, not to be decoded, or beyond the end"),
         _field("frames_with_face", pa.int32(), "decoded frames in which a face was found"),
         _field("frames_with_kept_face", pa.int32(), "of those, frames of which a face was kept"),
@@ -179,11 +183,17 @@ VIDEOS = pa.schema(
         _field("faces_kept", pa.int32(), "of those, kept"),
         *(_field(f"faces_rejected_{name}", pa.int32(), f"of those, {doc}") for name, doc in REJECTIONS.items()),
         _field("size_bytes", pa.int64(), "size of the file"),
-        _field("cpu_seconds", pa.float64(), "processor time spent on the video"),
+        _field(
+            "cpu_seconds",
+            pa.float64(),
+            "processor time spent on the video; of one that was lost, the time on the clock",
+        ),
         _field("decode_seconds", pa.float64(), "time spent probing and decoding"),
         _field("detect_seconds", pa.float64(), "time spent finding faces"),
-        _field("encode_seconds", pa.float64(), "time spent cropping and encoding pictures"),
-        _field("shard", pa.string(), "name of the shard that holds its rows"),
+        _field(
+            "encode_seconds", pa.float64(), "time spent cropping and encoding pictures, and on the clip of the face"
+        ),
+        _field("shard", pa.string(), "name of the files that hold its rows in the other tables"),
         _field("run_id", pa.string(), "run that wrote the row"),
         _field("finished_at", pa.timestamp("us", tz="UTC"), "when"),
         _field("fingerprint", pa.string(), "settings that wrote the row"),

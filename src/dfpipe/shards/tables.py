@@ -24,6 +24,7 @@ from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from dfpipe import __version__
+from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.settings import S3Settings
 from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, open_location, storage_errors
@@ -37,6 +38,10 @@ READERS = 8
 """Files read at once: requests to a store are mostly waiting."""
 
 VIDEO_IDS = pa.schema([pa.field("video_id", pa.string())])
+SHARDS = pa.schema([pa.field("shard", pa.string())])
+
+BY_CHANCE = frozenset({"run_id", "finished_at", "cpu_seconds", "decode_seconds", "detect_seconds", "encode_seconds"})
+"""Columns of the ledger in which two attempts differ although they found the same."""
 
 SHARD_PATH = re.compile(r"fingerprint=(?P<fingerprint>[^/]+)/(?P<shard>[^/]+)\.parquet")
 """Path of a shard's file below its table."""
@@ -126,6 +131,49 @@ class Tables:
         # Another attempt was faster by a moment; what it put is what counts.
         return self._find_file(table, fingerprint, shard)
 
+    def write_extracted(
+        self,
+        rows: Mapping[Table, Sequence[Mapping[str, Any]]],
+        ledger: Sequence[Mapping[str, Any]],
+        *,
+        fingerprint: str,
+        shard: str,
+    ) -> list[ShardFile | None]:
+        """Put all that extraction gives of a shard, so that its tables always speak of the same attempt.
+
+        Two attempts may end differently, as a video that is done in time by one may not be by the other. So the files
+        of pictures and faces carry the ending in their name, and the ledger, which is put last and of which there is
+        one for a shard, names in its column ``shard`` the files that belong to it. Those of an attempt that came too
+        late are never committed.
+
+        Parameters
+        ----------
+        rows
+            Rows by table, without the ledger's.
+        ledger
+            One row for every video, without ``shard``.
+        fingerprint, shard
+            Partition, and name of the ledger's file.
+
+        Returns
+        -------
+        list of ShardFile or None
+            What is to be committed, in the order of `EXTRACTED`.
+        """
+        ending = digest([{name: row[name] for name in row if name not in BY_CHANCE} for row in ledger])
+        files = f"{shard}-{ending}"
+        for table in EXTRACTED[:-1]:
+            self.write_shard(table, rows[table], fingerprint=fingerprint, shard=files)
+        self.write_shard("videos", [row | {"shard": files} for row in ledger], fingerprint=fingerprint, shard=shard)
+        return self._extracted(fingerprint, shard)
+
+    def _extracted(self, fingerprint: str, shard: str) -> list[ShardFile | None]:
+        """Find the ledger's file of a shard, and those that belong to it."""
+        path = f"fingerprint={fingerprint}/{shard}.parquet"
+        (files,) = set(self._read_file("videos", path, None, SHARDS)["shard"].to_pylist())
+        names = dict.fromkeys(EXTRACTED, files) | {"videos": shard}
+        return [self._find_file(table, fingerprint, names[table]) for table in EXTRACTED]
+
     def commit(self, files: Sequence[ShardFile | None], *, run_id: str) -> None:
         """Make shards visible, each table in one transaction, in the order in which the tables first appear.
 
@@ -205,11 +253,26 @@ class Tables:
             Number of shards that were finished.
         """
         *others, ledger = EXTRACTED
-        begun = {shard for table in others for shard in self.shards(table, fingerprint)}
+        begun = {files.partition("-")[0] for table in others for files in self.shards(table, fingerprint)}
         half = begun - self.shards(ledger, fingerprint)
         for shard in sorted(half):
-            self.commit([self._find_file(table, fingerprint, shard) for table in EXTRACTED], run_id=run_id)
+            self.commit(self._extracted(fingerprint, shard), run_id=run_id)
         return len(half)
+
+    def add_later_columns(self) -> None:
+        """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them.
+
+        Not for several at the same time: a commit fails when the columns change under it.
+        """
+        for table, schema in SCHEMAS.items():
+            opened = self._open(table)
+            if opened is None:
+                continue
+            known = {field.name for field in opened.schema().fields}
+            later = [field.with_nullable(True) for field in schema if field.name not in known]
+            if later:
+                with storage_errors("write", self.location(table).url):
+                    opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
 
     def _find_file(self, table: Table, fingerprint: str, shard: str) -> ShardFile | None:
         location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
@@ -259,11 +322,6 @@ class Tables:
     def _open_or_create(self, table: Table) -> DeltaTable:
         opened = self._open(table)
         if opened is not None:
-            # A store that an earlier dfpipe began; its rows have nulls in the columns that came later.
-            known = {field.name for field in opened.schema().fields}
-            later = [field.with_nullable(True) for field in SCHEMAS[table] if field.name not in known]
-            if later:
-                opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
             return opened
         return DeltaTable.create(
             self.location(table).url,
@@ -284,6 +342,7 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
     """
     tables = Tables(str(open_location(store, s3).url), s3)
     open_location(tables.url, s3).check_writable()
+    tables.add_later_columns()
     return tables
 
 
