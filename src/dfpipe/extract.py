@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -95,7 +95,7 @@ class _Sighting:
 
 def extract_fingerprint(settings: ExtractSettings) -> str:
     """Return the faces stage's fingerprint: settings, code version, and the detector's weights."""
-    return fingerprint("faces", VERSION, settings, open_detector(settings.detector).weights_sha256)
+    return fingerprint("faces", VERSION, settings.without_places(), open_detector(settings.detector).weights_sha256)
 
 
 def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSettings, s3: S3Settings) -> VideoRows:
@@ -109,29 +109,29 @@ def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSe
         The video's bytes cannot be reached; this says nothing about the video.
     """
     rows = VideoRows(_ledger_row(video))
-    started, opened = time.thread_time(), time.perf_counter()
+    started = time.process_time()
     try:
-        _check_size(video, limits)
-        with (
-            storage_errors("read", video.url),
-            open_source(open_location(video.url, s3), size_bytes=video.size_bytes) as source,
-            open_video(source, limits=limits) as file,
-        ):
-            rows.video["decode_seconds"] = time.perf_counter() - opened
+        with storage_errors("read", video.url), ExitStack() as opened:
+            with _timed(rows.video, "decode_seconds"):
+                location = open_location(video.url, s3)
+                source = opened.enter_context(
+                    open_source(location, size_bytes=video.size_bytes, max_bytes=limits.max_bytes)
+                )
+                file = opened.enter_context(open_video(source, limits=limits))
             _extract(file, rows, settings)
-        status, reason = _outcome(rows.video)
+        status, reason = _outcome(rows.video, settings)
     except VideoError as error:
         # Nothing is kept of a video that cannot be used, so nothing of it counts.
         wanted = rows.video["frames_wanted"]
         rows = VideoRows(rows.video | NO_COUNTS | {"frames_wanted": wanted, "frames_missing": wanted})
         status, reason = error.fault, error.reason
-    rows.video["cpu_seconds"] = time.thread_time() - started
+    rows.video["cpu_seconds"] = time.process_time() - started
     return _ended(rows, status, reason)
 
 
-def lost_video(video: VideoRef, *, fault: VideoFault, reason: str) -> VideoRows:
-    """Return the rows of a video whose extraction did not come back."""
-    return _ended(VideoRows(_ledger_row(video)), fault, reason)
+def lost_video(video: VideoRef, *, fault: VideoFault, reason: str, seconds: float = 0.0) -> VideoRows:
+    """Return the rows of a video whose extraction did not come back, after so many seconds on the clock."""
+    return _ended(VideoRows(_ledger_row(video) | {"cpu_seconds": seconds}), fault, reason)
 
 
 def decode_crop(crop_png: bytes) -> NDArray[np.uint8]:
@@ -148,12 +148,14 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
     ledger["frames_asked"] = sample.asked
     ledger["frames_wanted"] = len(sample.indices) + sample.missing
     if settings.decode_check:
-        damaged = file.check()
+        with _timed(ledger, "decode_seconds"):
+            damaged = file.check()
         if damaged:
             raise VideoError("corrupt", f"{damaged} of {info.num_frames} frames are damaged")
 
     detector = open_detector(settings.detector)
     sightings: list[list[_Sighting]] = []
+    uncompressed: list[_Sighting] = []
     batches = _batches(file.frames(sample.indices))
     while True:
         with _timed(ledger, "decode_seconds"):
@@ -169,25 +171,25 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
                 if settings.frames.keep:
                     rows.frames.append(place | _frame_columns(frame.image, settings.frames.jpeg_quality))
                 sightings.append([_look_at(face, frame.image, place, settings) for face in faces])
-            _bound_memory(sightings)
+            uncompressed = _bound_memory(uncompressed + [one for frame in sightings[-len(batch) :] for one in frame])
     ledger["frames_decoded"] = len(sightings)
     ledger["frames_missing"] = ledger["frames_wanted"] - len(sightings)
-    if len(sightings) < settings.min_frames:
-        raise VideoError("few_frames", f"got {len(sightings)} frames, expected at least {settings.min_frames}")
     with _timed(ledger, "encode_seconds"):
         chosen = _choose(sightings, rows, settings)
         if settings.face_video is not None and rows.faces:
-            clip = make_face_clip(
-                file.frames(range(min(info.num_frames, settings.face_video.max_frames))),
-                detector,
-                person={sighting.place["frame_index"]: sighting.face for sighting in chosen},
-                settings=settings.face_video,
-                crop=settings.crop,
-                frame_rate=info.frame_rate,
-                min_overlap=settings.person.min_overlap,
-            )
-            key = {name: ledger[name] for name in ("video_id", "content_id")}
-            rows.face_videos.append(key | {"size_px": settings.face_video.size_px} | asdict(clip))
+            # A video whose first frames are damaged has faces all the same, but no clip.
+            with suppress(VideoError):
+                clip = make_face_clip(
+                    file.frames(range(min(info.num_frames, settings.face_video.max_frames))),
+                    detector,
+                    person={sighting.place["frame_index"]: sighting.face for sighting in chosen},
+                    settings=settings.face_video,
+                    crop=settings.crop,
+                    frame_rate=info.frame_rate,
+                    min_overlap=settings.person.min_overlap,
+                )
+                key = {name: ledger[name] for name in ("video_id", "content_id")}
+                rows.face_videos.append(key | {"size_px": settings.face_video.size_px} | asdict(clip))
 
 
 def _look_at(face: Face, image: NDArray[np.uint8], place: dict[str, Any], settings: ExtractSettings) -> _Sighting:
@@ -212,7 +214,9 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
             track = ranks[number]
             if track == 0:
                 chosen.append(sighting)
-            if track > 0 and which != "all":
+            if len(frames) < settings.min_frames:
+                sighting.rejected = "few_frames"
+            elif track > 0 and which != "all":
                 sighting.rejected = "other_person"
             row = sighting.place | {"track": track} | _face_columns(sighting)
             rows.detections.append(row | {"rejected": sighting.rejected})
@@ -232,20 +236,16 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
     return chosen
 
 
-def _outcome(ledger: Mapping[str, Any]) -> tuple[VideoStatus, str]:
+def _outcome(ledger: Mapping[str, Any], settings: ExtractSettings) -> tuple[VideoStatus, str]:
     if ledger["faces_kept"]:
         return "ok", ""
+    if ledger["frames_decoded"] < settings.min_frames:
+        return "few_frames", f"got {ledger['frames_decoded']} frames, expected at least {settings.min_frames}"
     if not ledger["faces_found"]:
         return "no_face", f"no face was found in {ledger['frames_decoded']} frames"
     rejected = {reason: ledger[f"faces_rejected_{reason}"] for reason in REJECTIONS}
     listed = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in rejected.items() if number)
-    return "filtered", f"none of {ledger['faces_found']} faces was kept: {listed}"
-
-
-def _check_size(video: VideoRef, limits: LimitSettings) -> None:
-    """Hold what the listing says against the limit, before anything is fetched."""
-    if video.size_bytes > limits.max_bytes:
-        raise VideoError("too_large", f"got {video.size_bytes} bytes, expected at most {limits.max_bytes}")
+    return "no_face", f"none of {ledger['faces_found']} faces was kept: {listed}"
 
 
 def _check_filter(info: VideoInfo, bounds: FilterSettings) -> None:
@@ -258,6 +258,8 @@ def _check_filter(info: VideoInfo, bounds: FilterSettings) -> None:
     }
     for name, value in facts.items():
         least, most = getattr(bounds, f"min_{name}"), getattr(bounds, f"max_{name}")
+        if not value and (least, most) != (None, None):
+            raise VideoError("filtered", f"{name} is not known, and extract.filter sets a bound on it")
         if least is not None and value < least:
             raise VideoError("filtered", f"{name} is {value:g}, less than extract.filter.min_{name} = {least:g}")
         if most is not None and value > most:
@@ -275,11 +277,13 @@ def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _bound_memory(frames: Sequence[Sequence[_Sighting]]) -> None:
-    raw = [sighting for frame in frames for sighting in frame if isinstance(sighting.crop, np.ndarray)]
-    if sum(sighting.crop.nbytes for sighting in raw if isinstance(sighting.crop, np.ndarray)) > RAW_CROP_BYTES:
-        for sighting in raw:
-            sighting.crop = _png(sighting)
+def _bound_memory(sightings: list[_Sighting]) -> list[_Sighting]:
+    """Compress the crops if they take much memory, and return those sightings that hold pixels after that."""
+    if sum(one.crop.nbytes for one in sightings if isinstance(one.crop, np.ndarray)) <= RAW_CROP_BYTES:
+        return sightings
+    for one in sightings:
+        one.crop = None if one.crop is None else _png(one)
+    return []
 
 
 @contextmanager
@@ -299,11 +303,12 @@ def _facts(info: VideoInfo) -> dict[str, Any]:
         "height": info.height,
         "rotation_degrees": info.rotation_degrees,
         "pixel_format": info.pixel_format,
-        "frame_rate": info.frame_rate,
+        # 0 stands for what cannot be known.
+        "frame_rate": info.frame_rate or None,
         "is_variable_rate": info.is_variable_rate,
         "num_frames": info.num_frames,
         "num_keyframes": len(info.keyframes),
-        "duration_seconds": info.duration_seconds,
+        "duration_seconds": info.duration_seconds or None,
         "has_audio": info.has_audio,
     }
 

@@ -91,7 +91,7 @@ def _nothing(kind: pa.DataType) -> Any:
         return datetime.now(UTC)
     if pa.types.is_large_binary(kind):
         return b""
-    return "" if pa.types.is_string(kind) else kind.to_pandas_dtype()(0)
+    return "" if pa.types.is_string(kind) else kind.to_pandas_dtype()(0).item()
 
 
 def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -> dict[str, Any]:

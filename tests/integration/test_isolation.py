@@ -66,6 +66,17 @@ def test_one_child_does_video_after_video():
     assert str(os.getpid()) not in pids
 
 
+def test_a_limit_longer_than_the_kernel_can_count():
+    assert isolate("tell_pid", seconds=1e9)[0] == "corrupt"
+
+
+def test_a_child_of_other_code_is_no_fault_of_the_video(monkeypatch):
+    extract._mine.__dict__.pop("child", None)
+    monkeypatch.setattr("dfpipe.isolation.extract.VERSION", "of an earlier release")
+    with pytest.raises(RuntimeError, match="was changed while it ran"):
+        isolate("tell_pid")
+
+
 def test_a_child_is_replaced_after_so_many_videos(monkeypatch):
     monkeypatch.setattr("dfpipe.isolation.extract.VIDEOS_PER_CHILD", 1)
     first, second = (isolate("tell_pid")[1] for _ in range(2))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dfpipe.catalog import VideoRef
-from dfpipe.errors import StoreError
+from dfpipe.errors import StoreError, VideoError
 from dfpipe.extract import decode_crop, extract_fingerprint, extract_video, lost_video
 from dfpipe.faces import Face, Rejection
 from dfpipe.settings import (
@@ -28,6 +28,7 @@ from dfpipe.settings import (
     LimitSettings,
     PersonSettings,
     QualitySettings,
+    RetinafaceR50Settings,
     S3Settings,
 )
 from dfpipe.shards import REJECTIONS, SCHEMAS, open_tables
@@ -221,7 +222,7 @@ def test_the_largest_person_can_be_wanted(clip, use):
 
 def test_faces_below_the_bounds_are_counted_by_reason(clip, detector):
     rows = extract(clip, quality=QualitySettings(min_size_px=41))
-    assert (rows.video["status"], rows.faces) == ("filtered", [])
+    assert (rows.video["status"], rows.faces) == ("no_face", [])
     assert rows.video["reason"] == "none of 2 faces was kept: 2 small"
     assert rows.video["faces_rejected_small"] == 2
     assert_balanced(rows)
@@ -230,7 +231,7 @@ def test_faces_below_the_bounds_are_counted_by_reason(clip, detector):
 def test_a_face_outside_the_picture_is_accounted_for(clip, use):
     use([replace(FACE, box=FACE.box + 500)])
     rows = extract(clip)
-    assert (rows.video["status"], rows.video["faces_rejected_uncut"]) == ("filtered", 3)
+    assert (rows.video["status"], rows.video["faces_rejected_uncut"]) == ("no_face", 3)
     assert_balanced(rows)
 
 
@@ -286,9 +287,9 @@ def test_bounds_on_memory_change_no_row(clip, use, monkeypatch, name, value):
 
 def test_fewer_frames_than_the_user_insists_on(clip, detector):
     rows = extract(clip, min_frames=4)
-    assert (rows.video["status"], rows.frames, rows.faces) == ("few_frames", [], [])
+    assert (rows.video["status"], rows.faces) == ("few_frames", [])
     assert rows.video["reason"] == "got 3 frames, expected at least 4"
-    assert (rows.video["frames_wanted"], rows.video["frames_missing"]) == (3, 3)
+    assert (rows.video["frames_decoded"], rows.video["faces_rejected_few_frames"]) == (3, 2)
     assert_balanced(rows)
 
 
@@ -340,5 +341,39 @@ def test_a_clip_of_the_face_alone(clip, use):
     assert shapes == {(64, 64, 3)}
 
 
+def test_a_clip_that_cannot_be_made_costs_no_face(clip, use, monkeypatch):
+    def broken(*_, **__):
+        raise VideoError("corrupt", "none of the frames asked for could be decoded")
+
+    use([FACE])
+    monkeypatch.setattr("dfpipe.extract.make_face_clip", broken)
+    rows = extract(clip, face_video=FaceVideoSettings())
+    assert (rows.video["status"], len(rows.faces), rows.face_videos) == ("ok", 3, [])
+
+
+def test_what_is_not_known_is_null_and_meets_no_bound(tmp_path, use):
+    use([FACE])
+    path = tmp_path / "one.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(96, 80, "yuv420p")))
+        container.mux(stream.encode())
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr("dfpipe.video.file.VideoFile._pace", lambda self: (0.0, 0.0))
+        assert extract(path).video["frame_rate"] is None
+        rows = extract(path, filter=FilterSettings(max_frame_rate=30))
+    assert rows.video["status"] == "filtered"
+    assert rows.video["reason"] == "frame_rate is not known, and extract.filter sets a bound on it"
+
+
+def test_where_weights_lie_is_no_part_of_what_they_make(detector):
+    here, there = (
+        extract_fingerprint(ExtractSettings(detector=RetinafaceR50Settings(weights=path))) for path in ("/a", "/b")
+    )
+    assert here == there
+
+
 def test_reasons_have_columns():
-    assert set(get_args(Rejection)) | {"other_person", "uncut"} == set(REJECTIONS)
+    assert set(get_args(Rejection)) | {"other_person", "few_frames", "uncut"} == set(REJECTIONS)

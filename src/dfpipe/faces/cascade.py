@@ -54,28 +54,12 @@ class Cascade:
         self._min_face_fraction = min_face_fraction
 
     @property
-    def name(self) -> str:
-        """Name in the settings."""
-        return "cascade"
-
-    @property
     def weights_sha256(self) -> str:
         """Hex digest of the XML file that states the cascade."""
         return FILES["cascade"].sha256
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Find the faces in each picture, most confident first.
-
-        Parameters
-        ----------
-        images
-            Pictures of uint8, shape (height, width, 3), RGB; sizes may differ.
-
-        Returns
-        -------
-        list of list of Face
-            One list for each picture, empty where nothing was found.
-        """
+        """Find the faces in each picture, as `Detector` says."""
         return [self._find(image) for image in images]
 
     def _find(self, image: Picture) -> list[Face]:

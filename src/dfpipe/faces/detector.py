@@ -29,10 +29,6 @@ class Detector(Protocol):
     """Finds faces in pictures."""
 
     @property
-    def name(self) -> str:
-        """Name in the settings."""
-
-    @property
     def weights_sha256(self) -> str:
         """Hex digest of the weights, part of the stage fingerprint."""
 

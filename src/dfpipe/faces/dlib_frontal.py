@@ -60,28 +60,12 @@ class DlibFrontal:
         self._longer_side_px = longer_side_px
 
     @property
-    def name(self) -> str:
-        """Name in the settings."""
-        return "dlib"
-
-    @property
     def weights_sha256(self) -> str:
         """Hex digest over the library's version and the landmarks' weights."""
         return self._weights_sha256
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Find the faces in each picture, most confident first.
-
-        Parameters
-        ----------
-        images
-            Pictures of uint8, shape (height, width, 3), RGB; sizes may differ.
-
-        Returns
-        -------
-        list of list of Face
-            One list for each picture, empty where nothing was found.
-        """
+        """Find the faces in each picture, as `Detector` says."""
         return [self._find(image) for image in images]
 
     def _find(self, image: Picture) -> list[Face]:

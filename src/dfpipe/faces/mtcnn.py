@@ -78,28 +78,12 @@ class Mtcnn:
         self._nets = load_nets()
 
     @property
-    def name(self) -> str:
-        """Name in the settings."""
-        return "mtcnn"
-
-    @property
     def weights_sha256(self) -> str:
         """Hex digest over the three weight files."""
         return self._nets.weights_sha256
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Find the faces in each picture, most confident first.
-
-        Parameters
-        ----------
-        images
-            Pictures of uint8, shape (height, width, 3), RGB; sizes may differ.
-
-        Returns
-        -------
-        list of list of Face
-            One list for each picture, empty where nothing was found.
-        """
+        """Find the faces in each picture, as `Detector` says."""
         found: list[list[Face]] = []
         for position, image in enumerate(images):
             again = []

@@ -63,28 +63,12 @@ class RetinafaceR50:
         self._input = self._session.get_inputs()[0].name
 
     @property
-    def name(self) -> str:
-        """Name in the settings."""
-        return "retinaface-r50"
-
-    @property
     def weights_sha256(self) -> str:
         """Hex digest of the ONNX file."""
         return self._weights_sha256
 
     def detect(self, images: Sequence[Picture]) -> list[list[Face]]:
-        """Find the faces in each picture, most confident first.
-
-        Parameters
-        ----------
-        images
-            Pictures of uint8, shape (height, width, 3), RGB; sizes may differ.
-
-        Returns
-        -------
-        list of list of Face
-            One list for each picture, empty where nothing was found.
-        """
+        """Find the faces in each picture, as `Detector` says."""
         return [look(image, self._find, longer_side_px=self._longer_side_px) for image in images]
 
     def _find(self, picture: Picture) -> list[Candidates]:

@@ -66,7 +66,8 @@ def rank_tracks(frames: Sequence[Sequence[Face]], tracks: Sequence[Sequence[int]
     frames, tracks
         Faces, and the numbers that `track_faces` gave them.
     which
-        Rank by the sum of scores over all frames (also for ``all``), or by the sum of areas.
+        Rank by the sum of scores over all frames (also for ``all``; counted from the lowest where that is below 0), or
+        by the sum of areas.
 
     Returns
     -------
@@ -74,9 +75,12 @@ def rank_tracks(frames: Sequence[Sequence[Face]], tracks: Sequence[Sequence[int]
         For each number its rank, 0 being the person chosen; of equals, the one seen first. Empty without faces.
     """
     sums: dict[int, float] = defaultdict(float)
+    # dlib's scores may be negative; to be seen once more must never count against anybody.
+    floor = min((face.score for faces in frames for face in faces), default=0.0)
+    floor = min(floor, 0.0)
     for faces, numbers in zip(frames, tracks, strict=True):
         for face, number in zip(faces, numbers, strict=True):
-            sums[number] += float(np.prod(face.box[2:] - face.box[:2])) if which == "largest" else face.score
+            sums[number] += float(np.prod(face.box[2:] - face.box[:2])) if which == "largest" else face.score - floor
     ranked = sorted(sums, key=lambda number: (-sums[number], number))
     return {number: rank for rank, number in enumerate(ranked)}
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 
 from dfpipe import errors
 from dfpipe.catalog import VideoRef
+from dfpipe.errors import VideoFault
 from dfpipe.extract import VideoRows, lost_video
 from dfpipe.isolation.child import Child, ChildError, ChildLostError, ChildMemoryError, ChildTimeoutError
-from dfpipe.isolation.wire import decode_rows, tells_of_no_memory
+from dfpipe.isolation.wire import VERSION, decode_rows, tells_of_no_memory
 from dfpipe.settings import ExtractSettings, LimitSettings, S3Settings
 
 __all__ = ["extract_isolated"]
@@ -64,6 +65,11 @@ def extract_isolated(video: VideoRef, *, settings: ExtractSettings, limits: Limi
     """
     request = pickle.dumps((WORK, video, settings, limits, s3))
     losses: list[str] = []
+    started = time.monotonic()
+
+    def lost(fault: VideoFault, reason: str) -> VideoRows:
+        return lost_video(video, fault=fault, reason=reason, seconds=time.monotonic() - started)
+
     while len(losses) < ATTEMPTS:
         try:
             with _own_child() as child:
@@ -74,17 +80,17 @@ def extract_isolated(video: VideoRef, *, settings: ExtractSettings, limits: Limi
         except ChildTimeoutError:
             # A second try would take as long, and most likely end the same.
             reason = f"not done after limits.timeout_seconds = {limits.timeout_seconds:g}; its process was stopped"
-            return lost_video(video, fault="timeout", reason=reason)
+            return lost("timeout", reason)
         except ChildMemoryError:
             reason = f"takes more memory than limits.max_memory_bytes = {limits.max_memory_bytes}"
-            return lost_video(video, fault="too_large", reason=reason)
+            return lost("too_large", reason)
         else:
             if isinstance(answer, Exception):
                 raise answer
             return answer
     first, second = losses
     how = f"{first} twice" if first == second else f"{first}; when tried again it {second}"
-    return lost_video(video, fault="crashed", reason=f"its process {how}")
+    return lost("crashed", f"its process {how}")
 
 
 @contextmanager
@@ -108,7 +114,7 @@ def _own_child() -> Iterator[Child]:
 def _start() -> Child:
     child = Child()
     try:
-        child.receive(deadline=time.monotonic() + START_SECONDS, max_bytes=HEADER_BYTES)
+        ready = json.loads(child.receive(deadline=time.monotonic() + START_SECONDS, max_bytes=HEADER_BYTES))
     except ChildError as error:
         child.close()
         raise RuntimeError(
@@ -117,6 +123,9 @@ def _start() -> Child:
     except BaseException:
         child.close()
         raise
+    if ready["version"] != VERSION:
+        child.close()
+        raise RuntimeError("dfpipe was changed while it ran; start the run again")
     return child
 
 
@@ -129,11 +138,9 @@ def _ask(child: Child, request: bytes, video: VideoRef, limits: LimitSettings) -
             raise ChildMemoryError(str(loss)) from loss
         words = _printable(" ".join(child.last_words.split()))[-LAST_WORDS:]
         raise ChildLostError(f"{loss} ({words})" if words else str(loss)) from loss
-    except ChildError:
-        raise
-    except Exception as error:
-        # Whatever it is, the answer was not made by our code, or not by our code alone.
-        words = _printable(f"{type(error).__name__}: {error}")[:LAST_WORDS]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        # The answer was not made by our code, or not by our code alone.
+        words = _printable(str(error))[:LAST_WORDS]
         raise ChildLostError(f"gave an answer that is none ({words})") from error
 
 
@@ -143,8 +150,14 @@ def _converse(child: Child, request: bytes, video: VideoRef, limits: LimitSettin
     header = json.loads(child.receive(deadline=deadline, max_bytes=HEADER_BYTES))
     match header["kind"]:
         case "rows":
-            parts = [child.receive(deadline=deadline, max_bytes=limits.max_memory_bytes) for _ in FIELDS]
-            return decode_rows(parts, video)
+            parts: list[bytes] = []
+            for _ in FIELDS:
+                room = limits.max_memory_bytes - sum(map(len, parts))
+                parts.append(child.receive(deadline=deadline, max_bytes=room))
+            try:
+                return decode_rows(parts, video)
+            except Exception as error:
+                raise ValueError(f"{type(error).__name__}: {error}") from error
         case "error":
             return USER_ERRORS[header["name"]](_printable(header["message"]))
         case "defect":

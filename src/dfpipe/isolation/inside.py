@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from dfpipe.errors import UserError
 from dfpipe.faces import open_detector
-from dfpipe.isolation.wire import encode_rows, frame, read_frame, tells_of_no_memory
+from dfpipe.isolation.wire import LENGTH, VERSION, encode_rows, read_frame, tells_of_no_memory
 
 __all__ = ["main"]
 
@@ -32,13 +32,14 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 def main() -> None:
     """Answer requests until there are no more."""
     _die_with(int(sys.argv[1]))
+    _go_first_when_memory_is_short()
     _leave_no_core()
     requests, answers = _take_pipes()
     # One video is one core, whatever started this process.
     cv2.setNumThreads(1)
     # Other pools reserve gigabytes ahead, which would count as memory in use.
     pa.set_memory_pool(pa.system_memory_pool())
-    _send(answers, [_header("ready")])
+    _send(answers, [_header("ready", version=VERSION)])
     while (request := read_frame(requests)) is not None:
         _send(answers, _answer(request))
         _tidy_up()
@@ -51,8 +52,7 @@ def _answer(request: bytes) -> list[bytes]:
         # The detector is the child's and not the video's, so its weights do not count as the video's memory.
         open_detector(settings.detector)
         with _memory_bound(limits.max_memory_bytes):
-            rows = resolve_name(work)(video, settings=settings, limits=limits, s3=s3)
-        return [_header("rows"), *encode_rows(rows)]
+            return [_header("rows"), *encode_rows(resolve_name(work)(video, settings=settings, limits=limits, s3=s3))]
     except Exception as error:  # noqa: BLE001  # all of them are told to the parent
         if _is_lack_of_memory(error):
             return [_header("memory")]
@@ -106,6 +106,11 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
+def _go_first_when_memory_is_short() -> None:
+    # The child is replaced at once; its parent holds other videos' rows.
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
 def _leave_no_core() -> None:
     # A core file holds keys and people's pictures. The limit is not heeded where cores are piped to a program.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -131,8 +136,10 @@ def _header(kind: str, **more: Any) -> bytes:
     return json.dumps({"kind": kind, **more}).encode()
 
 
-def _send(answers: BinaryIO, parts: list[bytes]) -> None:
-    answers.writelines(frame(part) for part in parts)
+def _send(answers: BinaryIO, parts: Sequence[bytes]) -> None:
+    for part in parts:
+        answers.write(LENGTH.pack(len(part)))
+        answers.write(part)
     answers.flush()
 
 

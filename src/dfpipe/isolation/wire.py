@@ -12,10 +12,12 @@ from typing import Any, BinaryIO, get_args
 import pyarrow as pa
 
 from dfpipe.catalog import VideoRef
+from dfpipe.extract import VERSION as EXTRACT_VERSION
 from dfpipe.extract import VideoRows
+from dfpipe.fingerprint import fingerprint
 from dfpipe.shards import SCHEMAS, VideoStatus
 
-__all__ = ["LENGTH", "decode_rows", "encode_rows", "frame", "read_frame", "tells_of_no_memory"]
+__all__ = ["LENGTH", "VERSION", "decode_rows", "encode_rows", "frame", "read_frame", "tells_of_no_memory"]
 
 LENGTH = struct.Struct(">Q")
 
@@ -29,6 +31,10 @@ NO_MEMORY = re.compile(
     r"|memory allocation of \d+ bytes failed",
     re.IGNORECASE,
 )
+
+
+VERSION = fingerprint(EXTRACT_VERSION, {name: str(schema) for name, schema in SCHEMAS.items()})
+"""Parent and child must be of the same code: a child that starts after an upgrade is of another."""
 
 
 def frame(payload: bytes) -> bytes:

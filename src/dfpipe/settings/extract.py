@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+MOST_FRAMES = 1_000_000
+"""Frames that may be asked for of one video."""
+
+
 def _named(default: str) -> Discriminator:
     """Tell the members of a union apart by their ``name``, which may be left out for the default one."""
 
@@ -48,8 +52,8 @@ class EverySampling(Section):
     """Strategy."""
     every_frames: int = Field(30, ge=1)
     """Take one frame in this many, starting with the first."""
-    max_frames: int = Field(7, ge=1)
-    """Take at most this many frames a video."""
+    max_frames: int | None = Field(7, ge=1, le=MOST_FRAMES)
+    """Take at most this many frames a video; null sets no bound."""
 
 
 class UniformSampling(Section):
@@ -57,7 +61,7 @@ class UniformSampling(Section):
 
     name: Literal["uniform"] = "uniform"
     """Strategy."""
-    num_frames: int = Field(20, ge=1)
+    num_frames: int = Field(20, ge=1, le=MOST_FRAMES)
     """Frames a video."""
 
 
@@ -66,9 +70,9 @@ class WindowSampling(Section):
 
     name: Literal["window"] = "window"
     """Strategy."""
-    first_frame: int = Field(0, ge=0)
+    first_frame: int = Field(0, ge=0, le=2**31 - 1)
     """Position of the first."""
-    num_frames: int = Field(32, ge=1)
+    num_frames: int = Field(32, ge=1, le=MOST_FRAMES)
     """How many."""
 
 
@@ -77,9 +81,9 @@ class FpsSampling(Section):
 
     name: Literal["fps"] = "fps"
     """Strategy."""
-    frames_per_second: float = Field(1.0, gt=0)
+    frames_per_second: float = Field(1.0, gt=0, le=1000)
     """Frames a second of video."""
-    max_frames: int | None = Field(300, ge=1)
+    max_frames: int | None = Field(300, ge=1, le=MOST_FRAMES)
     """Take at most this many frames a video; null sets no bound."""
 
 
@@ -88,7 +92,7 @@ class KeyframeSampling(Section):
 
     name: Literal["keyframes"] = "keyframes"
     """Strategy."""
-    max_frames: int | None = Field(300, ge=1)
+    max_frames: int | None = Field(300, ge=1, le=MOST_FRAMES)
     """Take at most this many frames a video; null sets no bound."""
 
 
@@ -97,7 +101,7 @@ class IndexSampling(Section):
 
     name: Literal["indices"] = "indices"
     """Strategy."""
-    indices: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    indices: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(min_length=1, max_length=MOST_FRAMES)
     """Positions in presentation order, from 0; those that a video is too short for are missing."""
 
 
@@ -284,7 +288,7 @@ class FaceVideoSettings(Section):
 
     size_px: int = Field(112, ge=16, le=1024, multiple_of=2)
     """Width and height in pixels."""
-    max_frames: int = Field(380, ge=1)
+    max_frames: int = Field(380, ge=1, le=10_000)
     """Consecutive frames from the first on; those without a face are shown whole, resized."""
 
 
@@ -312,6 +316,12 @@ class ExtractSettings(Section):
     decode_check: bool = False
     """Decode every frame of every video; one with a damaged frame ends as corrupt."""
 
+    def without_places(self) -> Self:
+        """Return the same settings without where files lie on one machine: what they hold is known by its hash."""
+        if not isinstance(self.detector, RetinafaceR50Settings):
+            return self
+        return self.model_copy(update={"detector": self.detector.model_copy(update={"weights": None})})
+
     @model_validator(mode="after")
     def _can_align(self) -> Self:
         if self.crop.shape == "aligned" and self.detector.name == "cascade":
@@ -335,7 +345,7 @@ class LimitSettings(Section):
     """Most streams (pictures, sound, subtitles) in one file."""
     max_duration_seconds: float = Field(4 * 3600, gt=0)
     """Longest video in seconds."""
-    timeout_seconds: float = Field(300, gt=0, allow_inf_nan=False)
+    timeout_seconds: float = Field(300, gt=0)
     """Longest time that one video may take."""
     max_memory_bytes: int = Field(2 * 2**30, ge=2**28)
     """Most memory that the work on one video may take."""

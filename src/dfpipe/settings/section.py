@@ -15,6 +15,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        # No bound and no rate is infinite or not a number.
+        allow_inf_nan=False,
         coerce_numbers_to_str=True,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,

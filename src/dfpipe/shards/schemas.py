@@ -45,6 +45,7 @@ REJECTIONS: dict[str, str] = {
     "bright": "brighter than quality.max_brightness",
     "turned": "turned further than quality.max_yaw_degrees",
     "border": "touching the border of the picture",
+    "few_frames": "of a video of which fewer frames than min_frames could be decoded",
     "uncut": "with no pixel of their box in the picture",
 }
 """Why a face that was found is not kept; each is counted under the first reason that holds."""
@@ -173,7 +174,7 @@ VIDEOS = pa.schema(
         _field(
             "frames_decoded",
             pa.int32(),
-            "of those, decoded: with a face + without; none where nothing of the video is kept",
+            "of those, decoded and looked at: with a face + without",
         ),
         _field("frames_missing", pa.int32(), "of those, not to be decoded, or beyond the end"),
         _field("frames_with_face", pa.int32(), "decoded frames in which a face was found"),
@@ -186,13 +187,11 @@ VIDEOS = pa.schema(
         _field(
             "cpu_seconds",
             pa.float64(),
-            "processor time spent on the video; of one that was lost, the time on the clock",
+            "processor time spent on it; time on the clock where its process was lost",
         ),
         _field("decode_seconds", pa.float64(), "time spent probing and decoding"),
         _field("detect_seconds", pa.float64(), "time spent finding faces"),
-        _field(
-            "encode_seconds", pa.float64(), "time spent cropping and encoding pictures, and on the clip of the face"
-        ),
+        _field("encode_seconds", pa.float64(), "time spent cropping and encoding, and on the clip of the face"),
         _field("shard", pa.string(), "name of the files that hold its rows in the other tables"),
         _field("run_id", pa.string(), "run that wrote the row"),
         _field("finished_at", pa.timestamp("us", tz="UTC"), "when"),

@@ -164,7 +164,7 @@ class Tables:
         files = f"{shard}-{ending}"
         for table in EXTRACTED[:-1]:
             self.write_shard(table, rows[table], fingerprint=fingerprint, shard=files)
-        self.write_shard("videos", [row | {"shard": files} for row in ledger], fingerprint=fingerprint, shard=shard)
+        self.write_shard("videos", [{**row, "shard": files} for row in ledger], fingerprint=fingerprint, shard=shard)
         return self._extracted(fingerprint, shard)
 
     def _extracted(self, fingerprint: str, shard: str) -> list[ShardFile | None]:

@@ -41,7 +41,6 @@ def test_one_detector_for_each_settings(detector):
     assert open_detector(MtcnnSettings()) is detector
     other: Detector = open_detector(MtcnnSettings(min_score=0.5))
     assert other is not detector
-    assert detector.name == "mtcnn"
     assert detector.weights_sha256 == other.weights_sha256
     assert len(bytes.fromhex(detector.weights_sha256)) == 32
 

@@ -115,7 +115,6 @@ def test_a_batch_is_its_pictures(frozen_graph):
 
 
 def test_the_fingerprint_is_of_the_source_and_opening_needs_no_tensorflow(detector):
-    assert detector.name == "retinaface"
     assert detector.weights_sha256 == "cf242e8627d0650d02bddbc8a8526944bc4dc69269bd2c1d1e43fb0930f95993"
     assert "tensorflow" not in sys.modules
     assert open_detector(RetinafaceSettings()) is detector

@@ -5,7 +5,7 @@ from deltalake import DeltaTable
 
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
-from dfpipe.shards import SCHEMAS, open_tables
+from dfpipe.shards import SCHEMAS, Tables, open_tables
 from dfpipe.testing import make_row
 
 
@@ -128,6 +128,7 @@ def test_a_store_of_an_earlier_version_gets_the_columns_that_came_later(tables, 
         then.setitem(SCHEMAS, "faces", earlier)
         old = {name: value for name, value in face("a", 0).items() if name in earlier.names}
         tables.commit([tables.write_shard("faces", [old], fingerprint="old", shard="s1")], run_id="r")
+    open_tables(tables.url, S3Settings())
     tables.commit([tables.write_shard("faces", [face("b", 0)], fingerprint="new", shard="s2")], run_id="r")
     rows = tables.read("faces", columns=["video_id", "track"]).to_pylist()
     assert sorted(rows, key=lambda row: row["video_id"]) == [
@@ -149,3 +150,55 @@ def test_rows_are_sorted_across_row_groups_whatever_they_come_as(tables, monkeyp
         assert stored.num_row_groups >= 2
         read = stored.read(["video_id", "frame_index"]).to_pylist()
         assert [(row["video_id"], row["frame_index"]) for row in read] == [("a", 7), *(("b", n) for n in range(4))]
+
+
+def extracted(kept):
+    """Rows and ledger of a video of which an attempt keeps so many faces."""
+    rows = {"frames": [], "detections": [], "faces": [face("a", n) for n in range(kept)], "face_videos": []}
+    status = "ok" if kept else "timeout"
+    ended = make_row("videos", video_id="a", content_id="c", status=status, faces_kept=kept, run_id="r")
+    del ended["shard"]
+    return rows, [ended]
+
+
+def put(tables, kept):
+    rows, ended = extracted(kept)
+    return tables.write_extracted(rows, ended, fingerprint="fp", shard="s1")
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 0), (0, 3), (2, 3)])
+def test_faces_and_ledger_are_always_those_of_one_attempt(tables, monkeypatch, first, second):
+    write = Tables.write_shard
+
+    def die_before_the_ledger(self, table, rows, **place):
+        if table == "videos":
+            raise KeyboardInterrupt
+        return write(self, table, rows, **place)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Tables, "write_shard", die_before_the_ledger)
+        with pytest.raises(KeyboardInterrupt):
+            put(tables, first)
+    tables.commit(put(tables, second), run_id="r")
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (second, second)
+
+
+def test_of_two_attempts_the_one_that_put_the_ledger_counts(tables):
+    one, other = put(tables, 3), put(tables, 1)
+    assert other == one
+    tables.commit(other, run_id="r")
+    tables.commit(one, run_id="r")
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (3, 3)
+    assert tables.shards("faces", "fp") == {ended["shard"]}
+
+
+def test_commits_that_were_begun_are_finished_with_the_files_of_their_ledger(tables):
+    files = put(tables, 2)
+    tables.commit([file for file in files if file and file.table == "faces"], run_id="r")
+    assert tables.read("videos").num_rows == 0
+    assert tables.roll_forward("fp", run_id="r") == 1
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (2, 2)
+    assert tables.roll_forward("fp", run_id="r") == 0
