@@ -164,7 +164,7 @@ def _balance(report: Report) -> ReportSection:
 def _losses(report: Report) -> ReportSection:
     losses = report.losses
     notes = (
-        losses.sentence(),
+        *losses.sentences(),
         "Lost videos ended without a face. Lost frames were wanted and no face of them is kept; a video that could not "
         "be opened wants none.",
         "In brackets 95 % intervals. Frames of one video are alike, so those of frames go by how much videos differ.",

@@ -20,7 +20,8 @@ class LossSettings(Section):
     """Largest share of the wanted frames of which no face may be kept; null sets no bound. A video that cannot be
     opened wants no frames: it counts above."""
     max_gap: float | None = Field(None, ge=0, le=1)
-    """Largest difference between real and fake videos in that share of frames; null sets no bound."""
+    """Largest difference between real and fake videos in either of these shares, that of videos and that of frames;
+    null sets no bound."""
 
 
 class ReportSettings(Section):

@@ -38,6 +38,7 @@ def test_report(dfpipe, store):
     assert code == 0
     assert "this run: the rows that run run-1 wrote" in text
     assert "every one of them looked at" in text
+    assert "0.0 % of the real videos and 100.0 % of the fake ones end without a face" in " ".join(text.split())
     assert " corrupt  d/[bold]x\\x1b[2J  a reason" in text
     assert ("a reason that is long " * 10).strip() in text
     assert "\x1b" not in text

@@ -43,6 +43,9 @@ def test_sections(store, settings):
     ]
     assert "1 of them pending" in sections["Videos"].notes[0]
     assert ("all", "8", "2") in sections["Videos"].rows
+    videos, frames = sections["Losses, whole store"].notes[:2]
+    assert videos.startswith("0.0 % of the real videos and 75.0 % of the fake ones end without a face")
+    assert frames.startswith("Real videos lose 21.4 % of their wanted frames and fake ones 85.7 %")
     assert ("+ missing", "1", "1") in sections["Frames and faces"].rows
     for section in sections.values():
         assert {len(row) for row in section.rows} == {len(section.header)}
