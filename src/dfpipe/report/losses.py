@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.errors import LossError
-from dfpipe.ledger import PENDING
+from dfpipe.ledger import NOT_LOOKED_AT
 from dfpipe.report.shares import Difference, Share, difference, share_of_frames, share_of_videos
 from dfpipe.settings import LossSettings
 
 __all__ = ["GroupLosses", "Losses", "check_losses", "count_losses", "percent"]
-
-NOT_LOOKED_AT = (PENDING, "filtered")
-"""States of videos that neither gave faces nor lost any."""
 
 GROUPINGS = ("label", "manipulation", "compression", "dataset")
 """Columns of the catalog by which losses are compared."""

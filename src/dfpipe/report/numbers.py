@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfpipe.extract import extract_fingerprint
-from dfpipe.ledger import read_ledger
-from dfpipe.report.losses import NOT_LOOKED_AT, Losses, count_losses
+from dfpipe.ledger import failed_videos, read_ledger
+from dfpipe.report.losses import Losses, count_losses
 from dfpipe.settings import ReportSettings, Settings
 from dfpipe.shards import Tables
 from dfpipe.shards.schemas import REJECTIONS
@@ -182,7 +182,7 @@ class Report:
     formats: tuple[FormatCount, ...]
     """Codecs and the like, over the whole store, most frequent first."""
     failures: tuple[Failure, ...]
-    """The first videos by video_id that ended without a face, over the whole store; filtered ones are not lost."""
+    """The first videos by video_id that were looked at and gave no face, over the whole store."""
     num_failures: int
     """How many there are in all."""
     prices: ReportSettings
@@ -209,7 +209,7 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     columns = [*FRAMES, *FACES, *SECONDS, *MEASURES, *FORMATS, "size_bytes", "reason", "run_id", "finished_at"]
     ledger = read_ledger(tables, fingerprint, columns=columns)
     run_id = run_id or _latest_run(ledger)
-    failed = ledger.filter(pc.invert(pc.is_in(ledger["status"], value_set=pa.array(["ok", *NOT_LOOKED_AT]))))
+    failed = failed_videos(ledger)
     listed = failed.select(["video_id", "status", "reason"]).slice(0, MAX_FAILURES).to_pylist()
     return Report(
         store=tables.url,

@@ -19,16 +19,16 @@ def test_an_empty_store(settings):
 
 def test_the_states_of_a_run_and_of_the_store(store, settings):
     report = make_report(settings, run_id="second")
-    assert report.videos == sum(report.whole.statuses.values()) == 8
+    assert report.videos == sum(report.whole.statuses.values()) == 9
     assert report.whole.statuses == {
         "ok": 3,
-        "no_face": 1,
+        "no_face": 2,
         "corrupt": 1,
         "crashed": 1,
         "filtered": 1,
         "pending": 1,
     }
-    assert report.run.statuses == {"ok": 1, "no_face": 1, "corrupt": 1, "crashed": 1, "filtered": 1}
+    assert report.run.statuses == {"ok": 1, "no_face": 2, "corrupt": 1, "crashed": 1, "filtered": 1}
     assert make_report(settings, run_id="first").run.statuses == {"ok": 2}
     assert make_report(settings, run_id="never").run.statuses == {}
 
@@ -42,13 +42,13 @@ def test_without_a_name_the_run_is_the_latest_that_wrote(finish, settings):
 
 def test_other_settings_have_a_report_of_their_own(store, settings):
     other = settings.model_copy(update={"extract": ExtractSettings(crop=CropSettings(size_px=32))})
-    assert make_report(other).whole.statuses == {"pending": 8}
+    assert make_report(other).whole.statuses == {"pending": 9}
 
 
 def test_frames_and_faces_balance(store, settings):
     report = make_report(settings, run_id="first")
     for account, sums in (
-        (report.whole, (28, 27, 1, 15, 12, 13, 17, 13, 4)),
+        (report.whole, (35, 34, 1, 22, 12, 13, 24, 13, 11)),
         (report.run, (14, 13, 1, 12, 1, 11, 12, 11, 1)),
     ):
         names = ("wanted", "decoded", "missing", "with_face", "without_face", "with_kept_face")
@@ -98,8 +98,8 @@ def test_distributions(store, settings):
         "percentile_95": 195,
         "greatest": 200,
     }
-    assert (everybody.videos, fake.videos) == (5, 3)
-    assert {label: sum(counts) for label, counts in frames.histogram.counts.items()} == {"real": 2, "fake": 3}
+    assert (everybody.videos, fake.videos) == (6, 4)
+    assert {label: sum(counts) for label, counts in frames.histogram.counts.items()} == {"real": 2, "fake": 4}
     assert not frames.histogram.has_tail
 
 
@@ -118,24 +118,24 @@ def test_one_endless_video_does_not_squeeze_the_histogram(finish, settings):
 
 def test_formats(store, settings):
     found = {(one.fact, one.value): one.videos for one in make_report(settings).formats}
-    assert found["codec", "h264"] == {"real": 2, "fake": 2}
+    assert found["codec", "h264"] == {"real": 2, "fake": 3}
     assert found["codec", "hevc"] == {"fake": 1}
-    assert found["sound", "yes"] == {"real": 2, "fake": 3}
+    assert found["sound", "yes"] == {"real": 2, "fake": 4}
     assert ("sound", "no") not in found
 
 
 def test_throughput_is_of_the_videos_that_were_timed(store, settings):
     report = make_report(settings.model_copy(update={"report": ReportSettings(price_per_core_hour=3.6)}))
     whole = report.whole
-    assert (whole.timed_videos, whole.timed_frames, whole.timed_bytes) == (6, 27, 4_000_000)
-    assert (whole.cpu_seconds, whole.worker_seconds) == (9.0, 10.0)
-    assert whole.videos_per_core_second == pytest.approx(6 / 9)
-    assert whole.frames_per_core_second == pytest.approx(27 / 9)
-    assert whole.megabytes_per_core_second == pytest.approx(4 / 9)
-    assert whole.videos_per_worker_second == pytest.approx(6 / 10)
-    # 1.5 s of processor time a video at a thousandth of the currency a second.
-    assert whole.cost_per_1000_videos == pytest.approx(1.5)
-    assert whole.worker_cost_per_1000_videos == pytest.approx(10 / 6)
+    assert (whole.timed_videos, whole.timed_frames, whole.timed_bytes) == (7, 34, 4_500_000)
+    assert (whole.cpu_seconds, whole.worker_seconds) == (11.0, 12.5)
+    assert whole.videos_per_core_second == pytest.approx(7 / 11)
+    assert whole.frames_per_core_second == pytest.approx(34 / 11)
+    assert whole.megabytes_per_core_second == pytest.approx(4.5 / 11)
+    assert whole.videos_per_worker_second == pytest.approx(7 / 12.5)
+    # So many seconds a video at a thousandth of the currency a second.
+    assert whole.cost_per_1000_videos == pytest.approx(11 / 7)
+    assert whole.worker_cost_per_1000_videos == pytest.approx(12.5 / 7)
 
 
 def test_failures_are_those_that_lost_something(store, settings):
@@ -144,11 +144,19 @@ def test_failures_are_those_that_lost_something(store, settings):
         ("d/f/2", "no_face"),
         ("d/f/3", "corrupt"),
         ("d/f/4", "crashed"),
+        ("d/f/7", "no_face"),
     ]
-    assert report.num_failures == 3
+    assert report.num_failures == 4
+    assert report.failures == read_status(settings).failures
+
+
+def test_a_video_whose_faces_were_all_turned_away_is_lost(store, settings):
+    losses = make_report(settings).losses.overall
+    assert (losses.videos.part, losses.videos.whole) == (4, 7)
+    assert (losses.frames_without_face.part, losses.frames_lost.part) == (13, 22)
 
 
 def test_the_list_of_failures_is_bounded(store, settings, monkeypatch):
     monkeypatch.setattr("dfpipe.report.numbers.MAX_FAILURES", 2)
     report = make_report(settings)
-    assert ([one.video_id for one in report.failures], report.num_failures) == (["d/f/2", "d/f/3"], 3)
+    assert ([one.video_id for one in report.failures], report.num_failures) == (["d/f/2", "d/f/3"], 4)
