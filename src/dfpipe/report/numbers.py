@@ -1,6 +1,5 @@
 """What the ledger says of a store and of one run, in numbers."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfpipe.extract import extract_fingerprint
-from dfpipe.ledger import failed_videos, read_ledger
+from dfpipe.ledger import PENDING, failed_videos, read_ledger
 from dfpipe.report.losses import Losses, count_losses
 from dfpipe.settings import ReportSettings, Settings
 from dfpipe.shards import Tables
@@ -67,14 +66,12 @@ class Account:
     """Sums of the ledger's columns of frames and faces, by column; ``faces_rejected`` sums those of all reasons."""
     unbalanced_videos: int
     """Videos whose sums do not come out even, which is a defect in dfpipe."""
-    timed_videos: int
-    """Videos whose processor time is known: all but those whose worker was lost. What follows is of these."""
-    timed_frames: int
-    """Their decoded frames."""
-    timed_bytes: int
+    ended_videos: int
+    """Videos that have ended, in whatever state: all but the pending. What follows is of these."""
+    source_bytes: int
     """Size of their files."""
     cpu_seconds: float
-    """Processor time spent on them."""
+    """Processor time spent on them; of those that were lost with their process, the time on the clock."""
     decode_seconds: float
     """Time spent probing and decoding them."""
     detect_seconds: float
@@ -88,7 +85,8 @@ class Account:
     megabytes_per_core_second: float | None
     """Million bytes of source files likewise."""
     worker_seconds: float
-    """Time by the clock that workers spent on them: decoding, finding faces and encoding."""
+    """Time by the clock that workers spent on them: decoding, finding faces and encoding, and of those that came to
+    none of it no less than the processor time."""
     videos_per_worker_second: float | None
     """Videos that one worker did in a second by the clock."""
     cost_per_1000_videos: float | None
@@ -250,20 +248,21 @@ def _account(ledger: pa.Table, prices: ReportSettings) -> Account:
         | (counts["frames_with_kept_face"] > counts["frames_with_face"])
         | (counts["faces_found"] != counts["faces_kept"] + counts["faces_rejected"])
     )
+    statuses = _count(ledger, "status")
+    videos = sum(number for status, number in statuses.items() if status != PENDING)
+    frames, num_bytes = int(counts["frames_decoded"].sum()), int(_integers(ledger["size_bytes"]).sum())
     seconds = {name: pc.fill_null(ledger[name], 0.0).to_numpy() for name in SECONDS}
-    timed = seconds["cpu_seconds"] > 0
-    videos, frames = int(timed.sum()), int(counts["frames_decoded"][timed].sum())
-    num_bytes = int(_integers(ledger["size_bytes"])[timed].sum())
-    spent = {name: float(values[timed].sum()) for name, values in seconds.items()}
-    on_worker = spent["decode_seconds"] + spent["detect_seconds"] + spent["encode_seconds"]
+    spent = {name: float(values.sum()) for name, values in seconds.items()}
+    stages = seconds["decode_seconds"] + seconds["detect_seconds"] + seconds["encode_seconds"]
+    # A video that could not be opened, or was lost with its process, has no stage that was timed to its end.
+    on_worker = float(np.maximum(stages, seconds["cpu_seconds"]).sum())
     thousand_hours = 1000 / 3600 / videos if videos else 0.0
     return Account(
-        statuses=dict(Counter(ledger["status"].to_pylist()).most_common()),
+        statuses=statuses,
         totals={name: int(values.sum()) for name, values in counts.items()},
         unbalanced_videos=int(uneven.sum()),
-        timed_videos=videos,
-        timed_frames=frames,
-        timed_bytes=num_bytes,
+        ended_videos=videos,
+        source_bytes=num_bytes,
         **spent,
         videos_per_core_second=_per(videos, spent["cpu_seconds"]),
         frames_per_core_second=_per(frames, spent["cpu_seconds"]),
@@ -273,6 +272,12 @@ def _account(ledger: pa.Table, prices: ReportSettings) -> Account:
         cost_per_1000_videos=spent["cpu_seconds"] * thousand_hours * prices.price_per_core_hour if videos else None,
         worker_cost_per_1000_videos=on_worker * thousand_hours * prices.price_per_core_hour if videos else None,
     )
+
+
+def _count(table: pa.Table, column: str) -> dict[str, int]:
+    """Return how often each value stands in a column, the most frequent first."""
+    counted = table[column].value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(counted, key=lambda one: (-one["counts"], one["values"]))}
 
 
 def _per(amount: float, seconds: float) -> float | None:
@@ -322,13 +327,14 @@ def _histogram(by_label: Mapping[str, NDArray[np.float64]]) -> Histogram:
 def _formats(ledger: pa.Table) -> list[FormatCount]:
     found = []
     for column, fact in FORMATS.items():
-        counts: dict[str, Counter[str]] = {}
-        for value, label in zip(ledger[column].to_pylist(), ledger["label"].to_pylist(), strict=True):
-            if value is not None:
-                text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-                counts.setdefault(text, Counter())[label] += 1
-        ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), one[0]))
-        found += [FormatCount(fact, value, dict(videos)) for value, videos in ordered]
+        known = ledger.filter(pc.is_valid(ledger[column]))
+        videos: dict[str, dict[str, int]] = {}
+        for one in known.group_by([column, "label"]).aggregate([([], "count_all")]).to_pylist():
+            value = one[column]
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            videos.setdefault(text, {})[one["label"]] = one["count_all"]
+        ordered = sorted(videos.items(), key=lambda one: (-sum(one[1].values()), one[0]))
+        found += [FormatCount(fact, text, by_label) for text, by_label in ordered]
     return found
 
 

@@ -47,7 +47,7 @@ LEDGER = {
     "d/f/1": FACTS | TIMES | counts(7, 7, 3, 2, rejected={"small": 2, "other_person": 1}) | {"codec": "hevc"},
     "d/f/2": FACTS | TIMES | counts(7, 7, 0, 0) | {"status": "no_face", "reason": "no face was found in 7 frames"},
     "d/f/3": {"status": "corrupt", "reason": "the container holds no frames", "cpu_seconds": 0.5},
-    "d/f/4": {"status": "crashed", "reason": "its worker process died twice while working on it"},
+    "d/f/4": {"status": "crashed", "reason": "its process died twice while working on it", "cpu_seconds": 30.0},
     "d/f/5": FACTS | {"status": "filtered", "reason": "frames is 100, ...", "cpu_seconds": 0.5},
     "d/f/7": FACTS
     | TIMES

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dfpipe.extract import extract_fingerprint
-from dfpipe.report import make_report
+from dfpipe.report import make_report, report_sections
 from dfpipe.settings import CropSettings, ExtractSettings, ReportSettings
+from dfpipe.shards.schemas import REJECTIONS
 from dfpipe.status import read_status
 from dfpipe.testing import ledger_row, make_video, write_catalog
 
@@ -116,6 +117,45 @@ def test_one_endless_video_does_not_squeeze_the_histogram(finish, settings):
     assert sum(histogram.counts["real"]) == 200
 
 
+def test_a_video_of_unknown_rate_counts_where_it_is_known(finish, settings):
+    rows = {
+        "a": {"num_frames": 100, "frame_rate": 25.0, "duration_seconds": 4.0},
+        "b": {"num_frames": 1, "frame_rate": None, "duration_seconds": None},
+    }
+    finish([make_video(name) for name in rows], rows)
+    found = {one.measure: one.spreads[0] for one in make_report(settings).distributions}
+    assert {measure: one.videos for measure, one in found.items()} == {"frames": 2, "rate": 1, "duration": 1}
+    assert (found["rate"].least, found["duration"].mean) == (25.0, 4.0)
+
+
+def test_states_come_most_frequent_first(finish, settings):
+    ends = ["timeout", "ok", "crashed", "ok", "corrupt"]
+    rows = {f"{number}": {"status": status} for number, status in enumerate(ends)}
+    finish([make_video(name) for name in rows], rows)
+    assert list(make_report(settings).whole.statuses) == ["ok", "corrupt", "crashed", "timeout"]
+
+
+@pytest.mark.parametrize("reason", REJECTIONS)
+def test_every_reason_for_turning_a_face_away_is_in_the_balance(finish, settings, reason):
+    turned_away = {"faces_found": 5, "faces_kept": 3, f"faces_rejected_{reason}": 2}
+    finish([make_video("a"), make_video("b")], {"a": turned_away, "b": turned_away | {"faces_kept": 5}})
+    report = make_report(settings)
+    assert (report.whole.totals["faces_rejected"], report.whole.unbalanced_videos) == (4, 1)
+    (balance,) = (section for section in report_sections(report) if section.title == "Frames and faces")
+    assert (f"rejected: {reason.replace('_', ' ')}", "4", "4") in balance.rows
+
+
+def test_a_video_with_few_frames_balances_and_all_its_frames_are_lost(finish, settings):
+    reason = next(iter(REJECTIONS))
+    counts = {"frames_wanted": 7, "frames_decoded": 3, "frames_missing": 4, "frames_with_face": 2}
+    counts |= {"frames_without_face": 1, "faces_found": 2, f"faces_rejected_{reason}": 2}
+    finish([make_video("a")], {"a": counts | {"status": "few_frames", "reason": "got 3 frames"}})
+    report = make_report(settings)
+    assert (report.whole.unbalanced_videos, report.whole.totals["frames_decoded"]) == (0, 3)
+    overall = report.losses.overall
+    assert (overall.videos.part, overall.frames_without_face.part, overall.frames_lost.part) == (1, 5, 7)
+
+
 def test_formats(store, settings):
     found = {(one.fact, one.value): one.videos for one in make_report(settings).formats}
     assert found["codec", "h264"] == {"real": 2, "fake": 3}
@@ -124,18 +164,18 @@ def test_formats(store, settings):
     assert ("sound", "no") not in found
 
 
-def test_throughput_is_of_the_videos_that_were_timed(store, settings):
+def test_throughput_is_of_all_videos_that_ended(store, settings):
     report = make_report(settings.model_copy(update={"report": ReportSettings(price_per_core_hour=3.6)}))
     whole = report.whole
-    assert (whole.timed_videos, whole.timed_frames, whole.timed_bytes) == (7, 34, 4_500_000)
-    assert (whole.cpu_seconds, whole.worker_seconds) == (11.0, 12.5)
-    assert whole.videos_per_core_second == pytest.approx(7 / 11)
-    assert whole.frames_per_core_second == pytest.approx(34 / 11)
-    assert whole.megabytes_per_core_second == pytest.approx(4.5 / 11)
-    assert whole.videos_per_worker_second == pytest.approx(7 / 12.5)
+    assert (whole.ended_videos, whole.source_bytes) == (8, 5_000_000)
+    assert (whole.cpu_seconds, whole.worker_seconds) == (41.0, 43.5)
+    assert whole.videos_per_core_second == pytest.approx(8 / 41)
+    assert whole.frames_per_core_second == pytest.approx(34 / 41)
+    assert whole.megabytes_per_core_second == pytest.approx(5 / 41)
+    assert whole.videos_per_worker_second == pytest.approx(8 / 43.5)
     # So many seconds a video at a thousandth of the currency a second.
-    assert whole.cost_per_1000_videos == pytest.approx(11 / 7)
-    assert whole.worker_cost_per_1000_videos == pytest.approx(12.5 / 7)
+    assert whole.cost_per_1000_videos == pytest.approx(41 / 8)
+    assert whole.worker_cost_per_1000_videos == pytest.approx(43.5 / 8)
 
 
 def test_failures_are_those_that_lost_something(store, settings):
