@@ -23,6 +23,9 @@ __all__ = ["Account", "Distribution", "FormatCount", "Histogram", "Report", "Spr
 MAX_FAILURES = 200
 """Failures listed; a store may hold millions."""
 
+MAX_RUNS = 5
+"""Runs named."""
+
 BINS = 30
 """Bars of a histogram."""
 
@@ -165,6 +168,8 @@ class Report:
     """Fingerprint of the faces stage under the present settings."""
     run_id: str | None
     """Run spoken of; None where no run has written a row."""
+    runs: tuple[str, ...]
+    """The runs that wrote last, newest first."""
     made_at: datetime
     """When the report was made."""
     videos: int
@@ -195,7 +200,8 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     settings
         Where the store is, and under which settings.
     run_id
-        Run whose own rows are counted beside those of the whole store; None is the one that wrote the latest row.
+        Run whose own rows are counted beside those of the whole store, none where it kept what stood; None is the one
+        that wrote the latest row.
 
     Raises
     ------
@@ -206,13 +212,15 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     fingerprint = extract_fingerprint(settings.extract)
     columns = [*FRAMES, *FACES, *SECONDS, *MEASURES, *FORMATS, "size_bytes", "reason", "run_id", "finished_at"]
     ledger = read_ledger(tables, fingerprint, columns=columns)
-    run_id = run_id or _latest_run(ledger)
+    runs = _latest_runs(ledger)
+    run_id = run_id or next(iter(runs), None)
     failed = failed_videos(ledger)
     listed = failed.select(["video_id", "status", "reason"]).slice(0, MAX_FAILURES).to_pylist()
     return Report(
         store=tables.url,
         fingerprint=fingerprint,
         run_id=run_id,
+        runs=runs,
         made_at=datetime.now(UTC),
         videos=ledger.num_rows,
         whole=_account(ledger, settings.report),
@@ -231,12 +239,10 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     )
 
 
-def _latest_run(ledger: pa.Table) -> str | None:
-    known = ledger.filter(pc.is_valid(ledger["finished_at"]))
-    if known.num_rows == 0:
-        return None
-    run_id: str = known["run_id"][int(np.argmax(known["finished_at"].to_numpy()))].as_py()
-    return run_id
+def _latest_runs(ledger: pa.Table) -> tuple[str, ...]:
+    known = ledger.filter(pc.is_valid(ledger["run_id"])).group_by("run_id").aggregate([("finished_at", "max")])
+    newest = known.sort_by([("finished_at_max", "descending"), ("run_id", "ascending")])
+    return tuple(newest["run_id"].slice(0, MAX_RUNS).to_pylist())
 
 
 def _account(ledger: pa.Table, prices: ReportSettings) -> Account:

@@ -38,7 +38,15 @@ def test_without_a_name_the_run_is_the_latest_that_wrote(finish, settings):
     now = datetime.now(UTC)
     rows = {"a": {"run_id": "new", "finished_at": now}, "b": {"run_id": "old", "finished_at": now - timedelta(hours=1)}}
     finish([make_video(name) for name in "abc"], rows)
-    assert make_report(settings).run_id == "new"
+    report = make_report(settings)
+    assert (report.run_id, report.runs) == ("new", ("new", "old"))
+
+
+def test_only_the_newest_runs_are_named(finish, settings):
+    now = datetime.now(UTC)
+    rows = {f"v{age}": {"run_id": f"run-{age}", "finished_at": now - timedelta(hours=age)} for age in range(9)}
+    finish([make_video(name) for name in rows], rows)
+    assert make_report(settings).runs == tuple(f"run-{age}" for age in range(5))
 
 
 def test_other_settings_have_a_report_of_their_own(store, settings):
