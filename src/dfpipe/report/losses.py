@@ -55,13 +55,13 @@ class Losses:
                 self.video_gap,
                 self._videos_by_label(),
                 "{real} of the real videos and {fake} of the fake ones end without a face",
-                "The videos lost of real and fake cannot be compared: there are none of one of them, or of neither.",
+                "Videos lost cannot be compared: only real or only fake ones were looked at, or none.",
             ),
             _compare(
                 self.frame_gap,
                 self._frames_by_label(),
                 "Real videos lose {real} of their wanted frames and fake ones {fake}",
-                "The frames lost of real and fake cannot be compared: none were wanted of one of them, or of neither.",
+                "Frames lost cannot be compared: frames were wanted of only real or only fake videos, or of none.",
             ),
         )
 
