@@ -7,10 +7,14 @@ import pyarrow.compute as pc
 
 from dfpipe.shards import Tables
 
-__all__ = ["PENDING", "read_ledger"]
+__all__ = ["NOT_LOOKED_AT", "PENDING", "failed_videos", "read_ledger"]
 
 PENDING = "pending"
 """Stands for the status of a video that no run has looked at under the fingerprint."""
+
+NOT_LOOKED_AT = (PENDING, "filtered")
+"""States of videos of which nothing was tried, so that nothing was lost: no run came to them, or ``extract.filter``
+turned them away."""
 
 KEYS = ["video_id", "content_id"]
 CATALOG_COLUMNS = ["dataset", "label", "manipulation", "compression"]
@@ -51,3 +55,8 @@ def read_ledger(tables: Tables, fingerprint: str, *, columns: Sequence[str]) -> 
     joined = catalog.join(stored, keys=KEYS, join_type="left outer", use_threads=False).sort_by("video_id")
     status = pc.fill_null(joined["status"], PENDING)
     return joined.set_column(joined.schema.get_field_index("status"), "status", status)
+
+
+def failed_videos(ledger: pa.Table) -> pa.Table:
+    """Return the rows of the videos that were looked at and gave no face."""
+    return ledger.filter(pc.invert(pc.is_in(ledger["status"], value_set=pa.array(["ok", *NOT_LOOKED_AT]))))

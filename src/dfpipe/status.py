@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from dfpipe.extract import extract_fingerprint
-from dfpipe.ledger import PENDING, read_ledger
+from dfpipe.ledger import failed_videos, read_ledger
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables
 from dfpipe.storage import open_location
@@ -38,7 +35,7 @@ class StatusRow:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A video that gave no faces."""
+    """A video that was looked at and gave no face."""
 
     video_id: str
     """Which."""
@@ -59,7 +56,7 @@ class Status:
     statuses: tuple[StatusRow, ...]
     """Videos by state, most first; their sum is the catalog."""
     failures: tuple[Failure, ...]
-    """Every video that was looked at and is not ok, sorted by video_id."""
+    """Every video that was looked at and gave no face, sorted by video_id; filtered ones were not looked at."""
 
 
 COUNTS = (
@@ -87,7 +84,7 @@ def read_status(settings: Settings) -> Status:
         [("video_id", "count"), *((name, "sum") for name in COUNTS)]
     )
     sums = sums.sort_by([("video_id_count", "descending"), ("status", "ascending")])
-    bad = ledger.filter(pc.invert(pc.is_in(ledger["status"], value_set=pa.array(["ok", PENDING]))))
+    failed = failed_videos(ledger).select(["video_id", "status", "reason"])
     return Status(
         store=tables.url,
         fingerprint=fingerprint,
@@ -99,5 +96,5 @@ def read_status(settings: Settings) -> Status:
             )
             for row in sums.to_pylist()
         ),
-        failures=tuple(Failure(**row) for row in bad.select(["video_id", "status", "reason"]).to_pylist()),
+        failures=tuple(Failure(**row) for row in failed.to_pylist()),
     )

@@ -84,13 +84,17 @@ def test_a_run_leaves_its_report_in_the_store_and_in_its_page(prefect_here, sett
     from flows.preprocess import preprocess
 
     done = preprocess(settings(), "faces")
-    assert done.losses.line() == "1 of 4 videos, 0.0 % of the wanted frames (real 0.0 %, fake 0.0 %)"
+    assert (
+        done.losses.line()
+        == "1 of 4 videos (real 0.0 %, fake 50.0 %), 0.0 % of the wanted frames (real 0.0 %, fake 0.0 %)"
+    )
     (folder,) = (tmp_path / "store" / "reports").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["distributions.png", "report.md"]
     text = (folder / "report.md").read_text()
     assert f"that run {folder.name} wrote" in text
     assert "| ok | 3 | 3 |" in text
     page = artifacts(folder.name)
+    assert "0.0 % of the real videos and 50.0 % of the fake ones end without a face" in page["preprocess-report"].data
     assert "| ok | 3 | 3 |" in page["preprocess-report"].data
     assert r"torn \| \*by\* &lt;b&gt;hand&lt;/b&gt;" in page["preprocess-report"].data
     failures = page["preprocess-failures"]

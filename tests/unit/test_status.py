@@ -5,6 +5,7 @@ from dataclasses import astuple
 import pytest
 
 from dfpipe.plan import plan_faces
+from dfpipe.report import make_report
 from dfpipe.settings import CropSettings, ExtractSettings, Settings
 from dfpipe.shards import open_tables
 from dfpipe.status import Failure, read_status
@@ -30,6 +31,23 @@ def settings(tmp_path):
 def test_an_empty_store(settings):
     status = read_status(settings)
     assert (status.statuses, status.failures) == ((), ())
+
+
+def test_what_the_filter_turned_away_is_counted_but_is_no_failure(settings):
+    tables = open_tables(settings.store, settings.s3)
+    videos = [make_video(name) for name in "abc"]
+    write_catalog(tables, videos)
+    columns = {
+        "a": {"status": "filtered", "reason": "frames is 9, less than extract.filter.min_frames = 10"},
+        "b": {"status": "no_face", "reason": "none of 7 faces was kept: 7 blurred"},
+    }
+    todo = plan_faces(videos[:2], tables, settings.extract, videos_per_shard=2)
+    finish_faces(tables, todo, columns=columns)
+    status = read_status(settings)
+    assert {row.status: row.videos for row in status.statuses} == {"filtered": 1, "no_face": 1, "pending": 1}
+    assert [one.video_id for one in status.failures] == ["b"]
+    report = make_report(settings)
+    assert (report.failures, report.num_failures) == (status.failures, 1)
 
 
 def test_states_sums_and_failures(settings):

@@ -34,11 +34,11 @@ def test_what_was_lost_stands_in_one_line():
     assert summary().rows() == [
         ("videos", "2 in the catalog: 2 extracted, 0 kept"),
         ("faces", "3 written (1 ok, 1 no_face)"),
-        ("lost", "1 of 2 videos, 62.5 % of the wanted frames (real 25.0 %, fake 100.0 %)"),
+        ("lost", "1 of 2 videos (real 0.0 %, fake 100.0 %), 62.5 % of the wanted frames (real 25.0 %, fake 100.0 %)"),
         ("features", "6 rows written"),
         ("took", "12 s"),
     ]
-    assert "| lost | 1 of 2 videos, " in summary().to_markdown()
+    assert "| lost | 1 of 2 videos (real 0.0 %, fake 100.0 %), " in summary().to_markdown()
 
 
 def test_a_run_that_extracted_nothing_says_so_as_before():

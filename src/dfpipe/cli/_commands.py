@@ -166,9 +166,9 @@ def catalog(
 
 @app.command()
 def status(
-    failures: Annotated[bool, typer.Option("--failures", help="List every video that is not ok, with its reason.")] = (
-        False
-    ),
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List every video that gave no face, with its reason.")
+    ] = (False),
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
@@ -196,7 +196,7 @@ def status(
         line = printable(f"{failure.video_id}: {failure.reason}")
         out.print(f"{failure.status:>12}  {line}", soft_wrap=True, markup=False)
     if report.failures and not failures:
-        out.print(f"{len(report.failures)} videos are not ok; list them with --failures")
+        out.print(f"{len(report.failures)} videos were looked at and gave no face; list them with --failures")
 
 
 @app.command("config")

@@ -31,11 +31,21 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Account for the store's videos: losses by group, balance, distributions, throughput and cost."""
+    from dfpipe.errors import UserError
     from dfpipe.report import make_report, printable, report_sections, write_report
     from dfpipe.storage import open_location
 
     settings = read_settings(config, overrides)
     made = make_report(settings, run_id=run_id)
+    if run_id is not None and made.run is not None and not made.run.statuses:
+        known = (
+            f"give one of those that did, newest first: {', '.join(made.runs)}"
+            if made.runs
+            else "no run has yet: dfpipe run"
+        )
+        raise UserError(
+            printable(f"run {run_id!r} wrote no row that counts under these settings ({made.fingerprint}); {known}")
+        )
     written = write_report(made, open_location(folder, settings.s3)) if folder else []
     if json_output:
         say_json(made)

@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.errors import LossError
-from dfpipe.ledger import PENDING
+from dfpipe.ledger import NOT_LOOKED_AT
 from dfpipe.report.shares import Difference, Share, difference, share_of_frames, share_of_videos
 from dfpipe.settings import LossSettings
 
 __all__ = ["GroupLosses", "Losses", "check_losses", "count_losses", "percent"]
-
-NOT_LOOKED_AT = (PENDING, "filtered")
-"""States of videos that neither gave faces nor lost any."""
 
 GROUPINGS = ("label", "manipulation", "compression", "dataset")
 """Columns of the catalog by which losses are compared."""
@@ -45,33 +42,42 @@ class Losses:
     """All videos looked at."""
     groups: tuple[GroupLosses, ...]
     """The same by label, and by every other column that tells videos apart."""
-    gap: Difference | None
-    """Share of frames lost of real videos less that of fake ones; None where one of the two is missing."""
+    video_gap: Difference | None
+    """Share of real videos that ended without a face less that of fake ones; None where one of the two is missing."""
+    frame_gap: Difference | None
+    """Share of frames lost of real videos less that of fake ones. It knows nothing of videos that want no frames, such
+    as those that cannot be opened; None where one of the two is missing."""
 
-    def sentence(self) -> str:
-        """Say in one sentence how real and fake differ."""
-        shares = {one.group: one.frames_lost.value for one in self.groups if one.grouping == "label"}
-        real, fake = shares.get("real"), shares.get("fake")
-        if self.gap is None or real is None or fake is None:
-            return "Real and fake cannot be compared: frames were wanted of only one of them, or of neither."
-        points = [f"{share * 100:+.1f}" for share in (self.gap.value, self.gap.low, self.gap.high)]
-        meaning = "may be chance" if self.gap.may_be_chance else "a model can mistake for a sign of forgery"
+    def sentences(self) -> tuple[str, str]:
+        """Say how real and fake differ: a sentence on videos, one on frames."""
         return (
-            f"Real videos lose {percent(real)} of their wanted frames and fake ones {percent(fake)}, a difference of "
-            f"{points[0]} points (95 % interval {points[1]} to {points[2]}), which {meaning}."
+            _compare(
+                self.video_gap,
+                self._videos_by_label(),
+                "{real} of the real videos and {fake} of the fake ones end without a face",
+                "Videos lost cannot be compared: only real or only fake ones were looked at, or none.",
+            ),
+            _compare(
+                self.frame_gap,
+                self._frames_by_label(),
+                "Real videos lose {real} of their wanted frames and fake ones {fake}",
+                "Frames lost cannot be compared: frames were wanted of only real or only fake videos, or of none.",
+            ),
         )
 
     def line(self) -> str:
         """Say in a few words what was lost."""
         videos, frames = self.overall.videos, self.overall.frames_lost
+        line = f"{videos.part} of {videos.whole} videos{_in_brackets(self._videos_by_label())}"
         if frames.value is None:
-            return f"{videos.part} of {videos.whole} videos"
-        by_label = ", ".join(
-            f"{one.group} {percent(one.frames_lost.value)}"
-            for one in self.groups
-            if one.grouping == "label" and one.frames_lost.value is not None
-        )
-        return f"{videos.part} of {videos.whole} videos, {percent(frames.value)} of the wanted frames ({by_label})"
+            return line
+        return f"{line}, {percent(frames.value)} of the wanted frames{_in_brackets(self._frames_by_label())}"
+
+    def _videos_by_label(self) -> dict[str, Share]:
+        return {one.group: one.videos for one in self.groups if one.grouping == "label"}
+
+    def _frames_by_label(self) -> dict[str, Share]:
+        return {one.group: one.frames_lost for one in self.groups if one.grouping == "label"}
 
 
 def count_losses(columns: Mapping[str, NDArray[Any]]) -> Losses:
@@ -89,9 +95,14 @@ def count_losses(columns: Mapping[str, NDArray[Any]]) -> Losses:
         for grouping in GROUPINGS
         for group in _groups(columns[grouping][looked_at], alone=grouping == "label")
     )
-    frames = {one.group: one.frames_lost for one in groups if one.grouping == "label"}
-    gap = difference(frames["real"], frames["fake"]) if frames.keys() >= {"real", "fake"} else None
-    return Losses(_count(columns, looked_at, "", "all"), groups, gap)
+    labels = {one.group: one for one in groups if one.grouping == "label"}
+    real, fake = labels.get("real"), labels.get("fake")
+    return Losses(
+        overall=_count(columns, looked_at, "", "all"),
+        groups=groups,
+        video_gap=difference(real.videos, fake.videos) if real and fake else None,
+        frame_gap=difference(real.frames_lost, fake.frames_lost) if real and fake else None,
+    )
 
 
 def check_losses(losses: Losses, bounds: LossSettings, *, where: str) -> None:
@@ -125,7 +136,7 @@ def percent(share: float) -> str:
 
 
 def _passed(losses: Losses, bounds: LossSettings) -> Iterator[str]:
-    videos, frames, gap = losses.overall.videos, losses.overall.frames_lost, losses.gap
+    videos, frames = losses.overall.videos, losses.overall.frames_lost
     if bounds.max_videos_lost is not None and videos.value is not None and videos.value > bounds.max_videos_lost:
         yield (
             f"{videos.part} of {videos.whole} videos ended without a face ({_exact(videos.value)}), expected at most "
@@ -136,12 +147,34 @@ def _passed(losses: Losses, bounds: LossSettings) -> Iterator[str]:
             f"no face was kept of {frames.part} of {frames.whole} wanted frames ({_exact(frames.value)}), expected at "
             f"most losses.max_frames_lost = {bounds.max_frames_lost}"
         )
-    if bounds.max_gap is not None and gap is not None and abs(gap.value) > bounds.max_gap:
-        more = "real" if gap.value > 0 else "fake"
-        yield (
-            f"{more} videos lost {_exact(abs(gap.value))} more of their frames than the others, expected at most "
-            f"losses.max_gap = {bounds.max_gap}"
-        )
+    for gap, what in (
+        (losses.video_gap, "the share of {more} videos that ended without a face"),
+        (losses.frame_gap, "the share of wanted frames that {more} videos lost"),
+    ):
+        if bounds.max_gap is not None and gap is not None and abs(gap.value) > bounds.max_gap:
+            more, less = ("real", "fake") if gap.value > 0 else ("fake", "real")
+            yield (
+                f"{what.format(more=more)} is {_exact(abs(gap.value))} above that of {less} ones, expected at most "
+                f"losses.max_gap = {bounds.max_gap}"
+            )
+
+
+def _compare(gap: Difference | None, shares: Mapping[str, Share], what: str, otherwise: str) -> str:
+    if gap is None:
+        return otherwise
+    told = {group: percent(share.value) for group, share in shares.items() if share.value is not None}
+    points = [f"{share * 100:+.1f}" for share in (gap.value, gap.low, gap.high)]
+    meaning = "may be chance" if gap.may_be_chance else "a model can mistake for a sign of forgery"
+    return (
+        f"{what.format_map(told)}, a difference of {points[0]} points "
+        f"(95 % interval {points[1]} to {points[2]}), which {meaning}."
+    )
+
+
+def _in_brackets(shares: Mapping[str, Share]) -> str:
+    """Return the labels' shares for the end of a phrase; that of a single label says nothing new."""
+    told = [f"{group} {percent(share.value)}" for group, share in shares.items() if share.value is not None]
+    return f" ({', '.join(told)})" if len(told) > 1 else ""
 
 
 def _exact(share: float) -> str:

@@ -1,6 +1,5 @@
 """What the ledger says of a store and of one run, in numbers."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfpipe.extract import extract_fingerprint
-from dfpipe.ledger import read_ledger
-from dfpipe.report.losses import NOT_LOOKED_AT, Losses, count_losses
+from dfpipe.ledger import PENDING, failed_videos, read_ledger
+from dfpipe.report.losses import Losses, count_losses
 from dfpipe.settings import ReportSettings, Settings
 from dfpipe.shards import Tables
 from dfpipe.shards.schemas import REJECTIONS
@@ -23,6 +22,9 @@ __all__ = ["Account", "Distribution", "FormatCount", "Histogram", "Report", "Spr
 
 MAX_FAILURES = 200
 """Failures listed; a store may hold millions."""
+
+MAX_RUNS = 5
+"""Runs named."""
 
 BINS = 30
 """Bars of a histogram."""
@@ -67,14 +69,12 @@ class Account:
     """Sums of the ledger's columns of frames and faces, by column; ``faces_rejected`` sums those of all reasons."""
     unbalanced_videos: int
     """Videos whose sums do not come out even, which is a defect in dfpipe."""
-    timed_videos: int
-    """Videos whose processor time is known: all but those whose worker was lost. What follows is of these."""
-    timed_frames: int
-    """Their decoded frames."""
-    timed_bytes: int
+    ended_videos: int
+    """Videos that have ended, in whatever state: all but the pending. What follows is of these."""
+    source_bytes: int
     """Size of their files."""
     cpu_seconds: float
-    """Processor time spent on them."""
+    """Processor time spent on them; of those that were lost with their process, the time on the clock."""
     decode_seconds: float
     """Time spent probing and decoding them."""
     detect_seconds: float
@@ -88,7 +88,8 @@ class Account:
     megabytes_per_core_second: float | None
     """Million bytes of source files likewise."""
     worker_seconds: float
-    """Time by the clock that workers spent on them: decoding, finding faces and encoding."""
+    """Time by the clock that workers spent on them: decoding, finding faces and encoding, and of those that came to
+    none of it no less than the processor time."""
     videos_per_worker_second: float | None
     """Videos that one worker did in a second by the clock."""
     cost_per_1000_videos: float | None
@@ -167,6 +168,8 @@ class Report:
     """Fingerprint of the faces stage under the present settings."""
     run_id: str | None
     """Run spoken of; None where no run has written a row."""
+    runs: tuple[str, ...]
+    """The runs that wrote last, newest first."""
     made_at: datetime
     """When the report was made."""
     videos: int
@@ -182,7 +185,7 @@ class Report:
     formats: tuple[FormatCount, ...]
     """Codecs and the like, over the whole store, most frequent first."""
     failures: tuple[Failure, ...]
-    """The first videos by video_id that ended without a face, over the whole store; filtered ones are not lost."""
+    """The first videos by video_id that were looked at and gave no face, over the whole store."""
     num_failures: int
     """How many there are in all."""
     prices: ReportSettings
@@ -197,7 +200,8 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     settings
         Where the store is, and under which settings.
     run_id
-        Run whose own rows are counted beside those of the whole store; None is the one that wrote the latest row.
+        Run whose own rows are counted beside those of the whole store, none where it kept what stood; None is the one
+        that wrote the latest row.
 
     Raises
     ------
@@ -208,13 +212,15 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     fingerprint = extract_fingerprint(settings.extract)
     columns = [*FRAMES, *FACES, *SECONDS, *MEASURES, *FORMATS, "size_bytes", "reason", "run_id", "finished_at"]
     ledger = read_ledger(tables, fingerprint, columns=columns)
-    run_id = run_id or _latest_run(ledger)
-    failed = ledger.filter(pc.invert(pc.is_in(ledger["status"], value_set=pa.array(["ok", *NOT_LOOKED_AT]))))
+    runs = _latest_runs(ledger)
+    run_id = run_id or next(iter(runs), None)
+    failed = failed_videos(ledger)
     listed = failed.select(["video_id", "status", "reason"]).slice(0, MAX_FAILURES).to_pylist()
     return Report(
         store=tables.url,
         fingerprint=fingerprint,
         run_id=run_id,
+        runs=runs,
         made_at=datetime.now(UTC),
         videos=ledger.num_rows,
         whole=_account(ledger, settings.report),
@@ -233,12 +239,10 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     )
 
 
-def _latest_run(ledger: pa.Table) -> str | None:
-    known = ledger.filter(pc.is_valid(ledger["finished_at"]))
-    if known.num_rows == 0:
-        return None
-    run_id: str = known["run_id"][int(np.argmax(known["finished_at"].to_numpy()))].as_py()
-    return run_id
+def _latest_runs(ledger: pa.Table) -> tuple[str, ...]:
+    known = ledger.filter(pc.is_valid(ledger["run_id"])).group_by("run_id").aggregate([("finished_at", "max")])
+    newest = known.sort_by([("finished_at_max", "descending"), ("run_id", "ascending")])
+    return tuple(newest["run_id"].slice(0, MAX_RUNS).to_pylist())
 
 
 def _account(ledger: pa.Table, prices: ReportSettings) -> Account:
@@ -250,20 +254,21 @@ def _account(ledger: pa.Table, prices: ReportSettings) -> Account:
         | (counts["frames_with_kept_face"] > counts["frames_with_face"])
         | (counts["faces_found"] != counts["faces_kept"] + counts["faces_rejected"])
     )
+    statuses = _count(ledger, "status")
+    videos = sum(number for status, number in statuses.items() if status != PENDING)
+    frames, num_bytes = int(counts["frames_decoded"].sum()), int(_integers(ledger["size_bytes"]).sum())
     seconds = {name: pc.fill_null(ledger[name], 0.0).to_numpy() for name in SECONDS}
-    timed = seconds["cpu_seconds"] > 0
-    videos, frames = int(timed.sum()), int(counts["frames_decoded"][timed].sum())
-    num_bytes = int(_integers(ledger["size_bytes"])[timed].sum())
-    spent = {name: float(values[timed].sum()) for name, values in seconds.items()}
-    on_worker = spent["decode_seconds"] + spent["detect_seconds"] + spent["encode_seconds"]
+    spent = {name: float(values.sum()) for name, values in seconds.items()}
+    stages = seconds["decode_seconds"] + seconds["detect_seconds"] + seconds["encode_seconds"]
+    # A video that could not be opened, or was lost with its process, has no stage that was timed to its end.
+    on_worker = float(np.maximum(stages, seconds["cpu_seconds"]).sum())
     thousand_hours = 1000 / 3600 / videos if videos else 0.0
     return Account(
-        statuses=dict(Counter(ledger["status"].to_pylist()).most_common()),
+        statuses=statuses,
         totals={name: int(values.sum()) for name, values in counts.items()},
         unbalanced_videos=int(uneven.sum()),
-        timed_videos=videos,
-        timed_frames=frames,
-        timed_bytes=num_bytes,
+        ended_videos=videos,
+        source_bytes=num_bytes,
         **spent,
         videos_per_core_second=_per(videos, spent["cpu_seconds"]),
         frames_per_core_second=_per(frames, spent["cpu_seconds"]),
@@ -273,6 +278,12 @@ def _account(ledger: pa.Table, prices: ReportSettings) -> Account:
         cost_per_1000_videos=spent["cpu_seconds"] * thousand_hours * prices.price_per_core_hour if videos else None,
         worker_cost_per_1000_videos=on_worker * thousand_hours * prices.price_per_core_hour if videos else None,
     )
+
+
+def _count(table: pa.Table, column: str) -> dict[str, int]:
+    """Return how often each value stands in a column, the most frequent first."""
+    counted = table[column].value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(counted, key=lambda one: (-one["counts"], one["values"]))}
 
 
 def _per(amount: float, seconds: float) -> float | None:
@@ -322,13 +333,14 @@ def _histogram(by_label: Mapping[str, NDArray[np.float64]]) -> Histogram:
 def _formats(ledger: pa.Table) -> list[FormatCount]:
     found = []
     for column, fact in FORMATS.items():
-        counts: dict[str, Counter[str]] = {}
-        for value, label in zip(ledger[column].to_pylist(), ledger["label"].to_pylist(), strict=True):
-            if value is not None:
-                text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-                counts.setdefault(text, Counter())[label] += 1
-        ordered = sorted(counts.items(), key=lambda one: (-one[1].total(), one[0]))
-        found += [FormatCount(fact, value, dict(videos)) for value, videos in ordered]
+        known = ledger.filter(pc.is_valid(ledger[column]))
+        videos: dict[str, dict[str, int]] = {}
+        for one in known.group_by([column, "label"]).aggregate([([], "count_all")]).to_pylist():
+            value = one[column]
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            videos.setdefault(text, {})[one["label"]] = one["count_all"]
+        ordered = sorted(videos.items(), key=lambda one: (-sum(one[1].values()), one[0]))
+        found += [FormatCount(fact, text, by_label) for text, by_label in ordered]
     return found
 
 

@@ -164,7 +164,7 @@ def _balance(report: Report) -> ReportSection:
 def _losses(report: Report) -> ReportSection:
     losses = report.losses
     notes = (
-        losses.sentence(),
+        *losses.sentences(),
         "Lost videos ended without a face. Lost frames were wanted and no face of them is kept; a video that could not "
         "be opened wants none.",
         "In brackets 95 % intervals. Frames of one video are alike, so those of frames go by how much videos differ.",
@@ -229,7 +229,7 @@ def _throughput(report: Report) -> ReportSection:
         return (text, *("–" if value is None else f"{value:,.{digits}f}" for value in values))  # noqa: RUF001
 
     rows = (
-        row("videos timed", [one.timed_videos for one in accounts], 0),
+        row("videos ended", [one.ended_videos for one in accounts], 0),
         row("processor time, s", [one.cpu_seconds for one in accounts], 1),
         row("videos/s per core", [one.videos_per_core_second for one in accounts], 3),
         row("frames/s per core", [one.frames_per_core_second for one in accounts], 2),
@@ -250,8 +250,8 @@ def _throughput(report: Report) -> ReportSection:
         ),
     )
     note = f"One core for one hour at {prices.price_per_core_hour} {prices.currency}; storage and traffic not included."
-    timed = report.whole.timed_videos
-    return ReportSection("Throughput and cost", (note,), ("", *_sides(report)), rows if timed else ())
+    ended = report.whole.ended_videos
+    return ReportSection("Throughput and cost", (note,), ("", *_sides(report)), rows if ended else ())
 
 
 def _failures(report: Report) -> ReportSection:

@@ -10,8 +10,9 @@ __all__ = ["LossSettings", "ReportSettings"]
 class LossSettings(Section):
     """Bounds on what preprocessing may lose; a run that passes one fails after it has committed everything.
 
-    The losses are those of the whole catalog under the present settings, not of this run alone. Videos that the user's
-    own bounds set aside (``filtered``) count neither as lost nor as looked at.
+    The losses are those of the whole catalog under the present settings, not of this run alone. Videos that
+    ``extract.filter`` turned away (``filtered``) count neither as lost nor as looked at; those whose faces
+    ``extract.quality`` all turned away (``no_face``) are lost.
     """
 
     max_videos_lost: float | None = Field(None, ge=0, le=1)
@@ -20,7 +21,8 @@ class LossSettings(Section):
     """Largest share of the wanted frames of which no face may be kept; null sets no bound. A video that cannot be
     opened wants no frames: it counts above."""
     max_gap: float | None = Field(None, ge=0, le=1)
-    """Largest difference between real and fake videos in that share of frames; null sets no bound."""
+    """Largest difference between real and fake videos in either of these shares, that of videos and that of frames;
+    null sets no bound."""
 
 
 class ReportSettings(Section):

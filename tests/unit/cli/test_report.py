@@ -38,16 +38,34 @@ def test_report(dfpipe, store):
     assert code == 0
     assert "this run: the rows that run run-1 wrote" in text
     assert "every one of them looked at" in text
+    assert "0.0 % of the real videos and 100.0 % of the fake ones end without a face" in " ".join(text.split())
     assert " corrupt  d/[bold]x\\x1b[2J  a reason" in text
     assert ("a reason that is long " * 10).strip() in text
     assert "\x1b" not in text
 
 
 def test_report_as_json(dfpipe, store):
-    report = json.loads(dfpipe("report", "--json", "--run", "other")[1])
+    report = json.loads(dfpipe("report", "--json", "--run", "run-1")[1])
     assert (report["videos"], report["whole"]["statuses"]) == (2, {"ok": 1, "corrupt": 1})
-    assert (report["run_id"], report["run"]["statuses"]) == ("other", {})
+    assert (report["run_id"], report["run"]["statuses"]) == ("run-1", {"ok": 1, "corrupt": 1})
     assert report["losses"]["overall"]["videos"]["value"] == 0.5
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--out", "there"]])
+def test_report_of_a_run_that_is_not_there(dfpipe, store, tmp_path, more):
+    code, text, error = dfpipe("report", "--run", "NOSUCHRUN", *more)
+    assert code == 2
+    assert "run 'NOSUCHRUN' wrote no row" in error
+    assert error.endswith("newest first: run-1\n")
+    assert error.count("\n") == 1
+    assert "store " not in text
+    assert not (tmp_path / "there").exists()
+
+
+def test_report_of_a_run_where_there_is_none(dfpipe):
+    code, text, error = dfpipe("report", "--run", "run-1")
+    assert (code, text) == (2, "")
+    assert error.rstrip().endswith("no run has yet: dfpipe run")
 
 
 def test_report_into_a_folder(dfpipe, store, tmp_path):

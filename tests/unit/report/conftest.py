@@ -47,19 +47,23 @@ LEDGER = {
     "d/f/1": FACTS | TIMES | counts(7, 7, 3, 2, rejected={"small": 2, "other_person": 1}) | {"codec": "hevc"},
     "d/f/2": FACTS | TIMES | counts(7, 7, 0, 0) | {"status": "no_face", "reason": "no face was found in 7 frames"},
     "d/f/3": {"status": "corrupt", "reason": "the container holds no frames", "cpu_seconds": 0.5},
-    "d/f/4": {"status": "crashed", "reason": "its worker process died twice while working on it"},
-    "d/f/5": FACTS | {"status": "filtered", "reason": "100 frames", "cpu_seconds": 0.5},
+    "d/f/4": {"status": "crashed", "reason": "its process died twice while working on it", "cpu_seconds": 30.0},
+    "d/f/5": FACTS | {"status": "filtered", "reason": "frames is 100, ...", "cpu_seconds": 0.5},
+    "d/f/7": FACTS
+    | TIMES
+    | counts(7, 7, 7, 0, rejected={"blurred": 7})
+    | {"status": "no_face", "reason": "none of 7 faces was kept: 7 blurred"},
 }
-"""Two real videos and five fake ones; the row's run is "second" where nothing else is said."""
+"""Two real videos and six fake ones; the row's run is "second" where nothing else is said."""
 
 CATALOG = [
     *(make_video(f"d/r/{number}", size_bytes=1_000_000) for number in (1, 2)),
     *(
         make_video(f"d/f/{number}", label="fake", manipulation="swap" if number < 4 else "puppet", size_bytes=500_000)
-        for number in range(1, 7)
+        for number in range(1, 8)
     ),
 ]
-"""The last one is pending."""
+"""The last but one is pending."""
 
 
 @pytest.fixture

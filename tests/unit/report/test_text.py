@@ -42,7 +42,10 @@ def test_sections(store, settings):
         "Videos that ended without a face, whole store",
     ]
     assert "1 of them pending" in sections["Videos"].notes[0]
-    assert ("all", "8", "2") in sections["Videos"].rows
+    assert ("all", "9", "2") in sections["Videos"].rows
+    videos, frames = sections["Losses, whole store"].notes[:2]
+    assert videos.startswith("0.0 % of the real videos and 80.0 % of the fake ones end without a face")
+    assert frames.startswith("Real videos lose 21.4 % of their wanted frames and fake ones 90.5 %")
     assert ("+ missing", "1", "1") in sections["Frames and faces"].rows
     for section in sections.values():
         assert {len(row) for row in section.rows} == {len(section.header)}
@@ -60,7 +63,7 @@ def test_sums_that_do_not_come_out_even_are_a_defect(finish, settings):
 
 def test_the_rest_of_the_failures_is_told(store, settings, monkeypatch):
     monkeypatch.setattr("dfpipe.report.numbers.MAX_FAILURES", 1)
-    assert "\n2 more: dfpipe status --failures lists all." in to_markdown(make_report(settings))
+    assert "\n3 more: dfpipe status --failures lists all." in to_markdown(make_report(settings))
 
 
 def test_names_of_files_stay_in_their_cells(finish, settings):
