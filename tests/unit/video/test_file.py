@@ -416,6 +416,16 @@ def test_frames_outside_the_video(simple, indices):
         list(video.frames(indices))
 
 
+def test_a_segment(tmp_path, clip, decode_all):
+    path = clip(tmp_path / "segment.mp4", container_options={"movflags": "frag_keyframe+empty_moov"})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"ftyp", b"styp", 1))
+    with open_video(str(path), limits=LIMITS) as video:
+        (frame,) = video.frames([30])
+    path.write_bytes(data)
+    assert np.array_equal(frame.image, decode_all(path)[30])
+
+
 # What cannot be used
 
 
