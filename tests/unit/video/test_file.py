@@ -1,6 +1,7 @@
 import io
 import shutil
 from contextlib import closing, suppress
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -523,6 +524,17 @@ def test_whatever_the_bytes_every_frame_is_given_or_counted_as_lost(library, nam
         lost = video.check()
         frames = list(video.frames(range(video.info.num_frames)))
         assert len(frames) + lost == video.info.num_frames
+
+
+def test_memory_that_runs_out_while_reading_is_no_end_of_the_video(simple):
+    def demux(_stream):
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    with simple.open("rb") as file, closing(Decoder(file, limits=LIMITS)) as decoder:
+        decoder._input.close()
+        decoder._input = SimpleNamespace(demux=demux, close=lambda: None)
+        with pytest.raises(MemoryError):
+            list(decoder.packets())
 
 
 # Limits
