@@ -1,5 +1,6 @@
 """Opening a video, and decoding only what is asked of it."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from contextlib import closing, contextmanager, nullcontext
@@ -23,6 +24,7 @@ __all__ = ["VideoFile", "open_video"]
 SKIPPABLE_CODECS = frozenset({"h264", "mpeg4"})
 # These store a table of presentation times to seek by.
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska"})
+DECLARED_RATE_TOLERANCE = 0.01
 
 
 @contextmanager
@@ -174,7 +176,8 @@ class VideoFile:
         decoder, num_frames = self._decoder, self._packets.num_frames
         if not num_frames:
             decoder.fail("corrupt", "the container holds no frames")
-        frame_rate, duration_seconds = self._pace()
+        is_variable_rate = self._is_variable()
+        frame_rate, duration_seconds = self._pace(is_variable_rate)
         decoder.check_duration(duration_seconds)
         self._run.needed = {self._marks[0]}
         first = self._run.peek()
@@ -190,7 +193,7 @@ class VideoFile:
             rotation_degrees=rotation,
             pixel_format=first.format.name,
             frame_rate=frame_rate,
-            is_variable_rate=self._is_variable(),
+            is_variable_rate=is_variable_rate,
             num_frames=num_frames,
             keyframes=self._packets.keyframes,
             duration_seconds=duration_seconds,
@@ -199,13 +202,16 @@ class VideoFile:
             size_bytes=decoder.size_bytes,
         )
 
-    def _pace(self) -> tuple[float, float]:
+    def _pace(self, is_variable_rate: bool) -> tuple[float, float]:
         """Return the average frame rate and the duration in seconds, each 0 where it cannot be known."""
         pts, declared = self._packets.pts, self._decoder.declared_rate
         if self._has_times and len(pts) > 1:
             # The last frame is shown as long as the others are on average.
             duration_seconds = float((pts[-1] - pts[0]) * self._decoder.time_base) * len(pts) / (len(pts) - 1)
-            return declared or len(pts) / duration_seconds, duration_seconds
+            measured = len(pts) / duration_seconds
+            # Times are rounded, so of a steady video the container may know better; but many declare what is not so.
+            is_declared = not is_variable_rate and math.isclose(declared, measured, rel_tol=DECLARED_RATE_TOLERANCE)
+            return declared if is_declared else measured, duration_seconds
         return declared, self._packets.num_frames / declared if declared else 0.0
 
     def _is_variable(self) -> bool:

@@ -111,6 +111,25 @@ def test_frames_are_counted_truly(library, name):
         assert (video.info.has_audio, video.info.num_streams) == (("sound" in name), 1 + ("sound" in name))
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("times_ms", "frame_rate"),
+    [
+        pytest.param([0, 33, 66, 99, 1000, 1033, 1066, 1099], 8 / (1.099 * 8 / 7), id="a long still"),
+        pytest.param(range(0, 2000, 100), 10, id="steady, at another rate than declared"),
+        pytest.param([round(1000 * index / 30) for index in range(20)], 30, id="steady, rounded"),
+    ],
+)
+def test_a_declared_frame_rate_is_believed_only_where_times_agree(tmp_path, clip, suffix, times_ms, frame_rate):
+    path = tmp_path / f"clip.{suffix}"
+    clip(path, num_frames=len(times_ms), times_ms=times_ms, rate=30)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.frame_rate == pytest.approx(frame_rate, rel=1e-6 if suffix == "mkv" else 1e-3)
+        assert video.info.duration_seconds == pytest.approx(
+            (times_ms[-1] - times_ms[0]) / 1000 * len(times_ms) / (len(times_ms) - 1)
+        )
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_key_frames_are_where_the_encoder_put_them(library, name):
     path, _ = library[name]
