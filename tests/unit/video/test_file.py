@@ -1,5 +1,7 @@
 import io
 import shutil
+import struct
+import subprocess
 from contextlib import closing, suppress
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from dfpipe.errors import VideoError
 from dfpipe.settings import LimitSettings
 from dfpipe.video import every, open_video
 from dfpipe.video.decoder import Decoder
+from dfpipe.video.file import _orientation
 from dfpipe.video.layout import mov_boxes
 from dfpipe.video.source import SkimmableFile
 
@@ -184,6 +187,63 @@ def test_rotation_is_applied(tmp_path, clip, decode_all, rotation, shape):
         assert video.info.rotation_degrees == rotation
     assert frame.image.shape == shape
     assert np.array_equal(frame.image, np.rot90(decode_all(path)[1], rotation // 90))
+
+
+def with_matrix(source, target, a, b, c, d):
+    """Copy an mp4 and write another display matrix into its track's header."""
+    data = bytearray(source.read_bytes())
+    # Behind the box's name: version and flags, five numbers, two reserved, and layer, group and volume.
+    start = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    one = 2**16
+    data[start : start + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 2**30)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *[(a, 0, 0, d) for a in (1, -1) for d in (1, -1)],
+        *[(0, b, c, 0) for b in (1, -1) for c in (1, -1)],
+        pytest.param((0, 0, 0, 0), id="zeros"),
+        pytest.param((2, 0, 0, -1), id="stretched"),
+    ],
+)
+def test_turned_and_mirrored_as_ffmpeg_does(tmp_path, clip, matrix):
+    # Lossless and without chroma to interpolate, so that turning before or after conversion is the same.
+    plain = clip(tmp_path / "plain.mp4", num_frames=2, options={"qp": "0"}, pixel_format="yuv444p")
+    path = with_matrix(plain, tmp_path / "turned.mp4", *matrix)
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    shown = subprocess.run(command, capture_output=True, check=True).stdout
+    with open_video(str(path), limits=LIMITS) as video:
+        frames = list(video.frames([0, 1]))
+        lies_on_side = matrix[0] == matrix[3] == 0 != matrix[1]
+        assert (video.info.width, video.info.height) == ((64, 96) if lies_on_side else (96, 64))
+        assert all(frame.image.shape == (video.info.height, video.info.width, 3) for frame in frames)
+    expected = np.frombuffer(shown, np.uint8).reshape(2, *frames[0].image.shape)
+    # The command's converter may round otherwise.
+    assert (
+        max(np.abs(frame.image.astype(int) - picture).max() for frame, picture in zip(frames, expected, strict=True))
+        <= 3
+    )
+
+
+@pytest.mark.parametrize(("degrees", "nearest"), [(30, 0), (100, 90), (-80, 270), (200, 180)])
+def test_odd_angles_go_to_the_nearest_quarter_turn(tmp_path, clip, degrees, nearest):
+    path = clip(tmp_path / "odd.mp4", num_frames=1, rotation=degrees)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.rotation_degrees == nearest
+
+
+def test_side_data_without_a_name_leave_the_angle():
+    class Strange:
+        rotation = 90
+
+        @property
+        def side_data(self):
+            raise ValueError("31 is not a valid Type")
+
+    assert _orientation(Strange()) == (90, False)
 
 
 # The weights of red and blue in luma, as each standard writes them.
