@@ -3,6 +3,7 @@ import shutil
 import struct
 import subprocess
 from contextlib import closing, suppress
+from itertools import accumulate
 from types import SimpleNamespace
 
 import av
@@ -402,6 +403,63 @@ def test_requests_after_each_other_give_what_each_gives_alone(library, name, req
             frames = list(video.frames(indices))
             assert [frame.index for frame in frames] == sorted(set(indices))
             assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
+
+
+# Encoders, what they are told to be quick and quiet, and the containers for them.
+ENCODERS = {
+    "libx264": ({"preset": "ultrafast"}, ["mp4", "mov", "mkv", "ts", "avi"]),
+    "libx265": (QUIET_X265, ["mp4", "mkv"]),
+    "mpeg4": ({}, ["mp4", "mov", "mkv", "avi"]),
+    "mpeg2video": ({}, ["ts", "mkv"]),
+    "libvpx-vp9": (FAST_VPX, ["webm", "mp4"]),
+}
+# These take only rates that their standard names, or write none but steady times.
+STEADY_ENCODERS, STEADY_CONTAINERS = {"mpeg4", "mpeg2video"}, {"avi"}
+
+
+@st.composite
+def encodings(draw):
+    """Suffix and options of a clip, and positions in it."""
+    codec = draw(st.sampled_from(sorted(ENCODERS)))
+    options, suffixes = ENCODERS[codec]
+    suffix = draw(st.sampled_from(suffixes))
+    b_frames, key_every = draw(st.integers(0, 4)), draw(st.integers(1, 30))
+    if draw(st.booleans()) and codec in {"libx264", "libx265"}:
+        name = codec.removeprefix("lib") + "-params"
+        options = options | {name: ":".join([*filter(None, [options.get(name)]), "open-gop=1"])}
+    num_frames = draw(st.integers(1, 40))
+    times_ms = None
+    if draw(st.booleans()) and codec not in STEADY_ENCODERS and suffix not in STEADY_CONTAINERS:
+        gaps_ms = draw(st.lists(st.integers(10, 200), min_size=num_frames, max_size=num_frames))
+        times_ms = list(accumulate(gaps_ms))
+    how = {
+        "codec": codec,
+        "options": options,
+        "b_frames": b_frames if codec != "libvpx-vp9" else 0,
+        "key_every": key_every,
+        "num_frames": num_frames,
+        "times_ms": times_ms,
+        "size": (64, 48),
+    }
+    return suffix, how, draw(st.lists(st.integers(0, num_frames - 1), max_size=6))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(encodings())
+def test_frames_of_any_encoding_are_those_of_plain_decoding(tmp_path_factory, clip, decode_all, encoding):
+    suffix, how, indices = encoding
+    path = clip(tmp_path_factory.mktemp("drawn") / f"clip.{suffix}", **how)
+    pictures = decode_all(path)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.num_frames == len(pictures) == how["num_frames"]
+        frames = list(video.frames(indices))
+        assert [frame.index for frame in frames] == sorted(set(indices))
+        assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
+        assert video.check() == 0
+    for index, picture in enumerate(pictures):
+        with open_video(str(path), limits=LIMITS) as video:
+            (frame,) = video.frames([index])
+        assert np.array_equal(frame.image, picture)
 
 
 def test_an_iterator_left_in_the_middle_harms_no_later_one(library):
