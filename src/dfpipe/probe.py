@@ -46,7 +46,9 @@ def probe_video(url: str, *, limits: LimitSettings, s3: S3Settings, check: bool 
         location = open_location(url, s3)
         with (
             storage_errors("read", url),
-            open_source(location, size_bytes=int(location.fs.size(location.path))) as source,
+            open_source(
+                location, size_bytes=int(location.fs.size(location.path)), max_bytes=limits.max_bytes
+            ) as source,
             open_video(source, limits=limits) as video,
         ):
             info = video.info

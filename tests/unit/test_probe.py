@@ -58,3 +58,10 @@ def test_bad_videos_are_told_and_raise_nothing(small_clip, tmp_path):
     assert missing.reason == "no such file or folder; check the address"
     assert probe(tmp_path).fault == "unreachable"
     assert probe("ftp://host/clip.mp4").fault == "unreachable"
+
+
+def test_what_is_too_large_is_not_opened(small_clip, monkeypatch):
+    monkeypatch.setattr("dfpipe.probe.open_video", None)
+    found = probe(small_clip, max_bytes=100)
+    assert (found.info, found.fault) == (None, "too_large")
+    assert found.reason == f"got {small_clip.stat().st_size} bytes, expected at most 100"

@@ -133,6 +133,9 @@ class Decoder:
                 # An empty packet marks the end.
                 if packet.size:
                     yield packet
+        except MemoryError:
+            # FFmpeg's own is an FFmpegError too, but says nothing about the data.
+            raise
         except av.FFmpegError:
             return
 
@@ -151,7 +154,7 @@ class Decoder:
         try:
             return context.decode(packet)
         except MemoryError:
-            # FFmpeg's own is an FFmpegError too, but says nothing about the data.
+            # As for packets.
             raise
         except av.FFmpegError:
             # Broken data are reported in many ways. One frame is lost; those after it may come again.

@@ -1,16 +1,20 @@
 """Opening a video, and decoding only what is asked of it."""
 
+import math
+import struct
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from contextlib import closing, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from dfpipe.settings import LimitSettings
 from dfpipe.video.decoder import Decoder
@@ -23,6 +27,7 @@ __all__ = ["VideoFile", "open_video"]
 SKIPPABLE_CODECS = frozenset({"h264", "mpeg4"})
 # These store a table of presentation times to seek by.
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska"})
+DECLARED_RATE_TOLERANCE = 0.01
 
 
 @contextmanager
@@ -174,13 +179,14 @@ class VideoFile:
         decoder, num_frames = self._decoder, self._packets.num_frames
         if not num_frames:
             decoder.fail("corrupt", "the container holds no frames")
-        frame_rate, duration_seconds = self._pace()
+        is_variable_rate = self._is_variable()
+        frame_rate, duration_seconds = self._pace(is_variable_rate)
         decoder.check_duration(duration_seconds)
         self._run.needed = {self._marks[0]}
         first = self._run.peek()
         if first is None:
             decoder.fail("corrupt", f"none of {num_frames} frames can be decoded")
-        rotation = _rotation(first)
+        rotation, _ = _orientation(first)
         lies_on_side = rotation % 180 != 0
         return VideoInfo(
             container=decoder.container,
@@ -190,7 +196,7 @@ class VideoFile:
             rotation_degrees=rotation,
             pixel_format=first.format.name,
             frame_rate=frame_rate,
-            is_variable_rate=self._is_variable(),
+            is_variable_rate=is_variable_rate,
             num_frames=num_frames,
             keyframes=self._packets.keyframes,
             duration_seconds=duration_seconds,
@@ -199,13 +205,16 @@ class VideoFile:
             size_bytes=decoder.size_bytes,
         )
 
-    def _pace(self) -> tuple[float, float]:
+    def _pace(self, is_variable_rate: bool) -> tuple[float, float]:
         """Return the average frame rate and the duration in seconds, each 0 where it cannot be known."""
         pts, declared = self._packets.pts, self._decoder.declared_rate
         if self._has_times and len(pts) > 1:
             # The last frame is shown as long as the others are on average.
             duration_seconds = float((pts[-1] - pts[0]) * self._decoder.time_base) * len(pts) / (len(pts) - 1)
-            return declared or len(pts) / duration_seconds, duration_seconds
+            measured = len(pts) / duration_seconds
+            # Times are rounded, so of a steady video the container may know better; but many declare what is not so.
+            is_declared = not is_variable_rate and math.isclose(declared, measured, rel_tol=DECLARED_RATE_TOLERANCE)
+            return declared if is_declared else measured, duration_seconds
         return declared, self._packets.num_frames / declared if declared else 0.0
 
     def _is_variable(self) -> bool:
@@ -215,8 +224,8 @@ class VideoFile:
 
     def _picture(self, index: int, frame: VideoFrame) -> Frame:
         image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-        upright = np.ascontiguousarray(np.rot90(image, _rotation(frame) // 90))
-        return Frame(index, self.pts_seconds[index], upright.astype(np.uint8, copy=False))
+        upright = _upright(image.astype(np.uint8, copy=False), frame)
+        return Frame(index, self.pts_seconds[index], upright)
 
 
 class _Run:
@@ -323,6 +332,28 @@ class _Run:
         yield from self._decoder.decode(None)
 
 
-def _rotation(frame: VideoFrame) -> int:
-    """Return by how much a frame is turned counter-clockwise to be shown, to the next quarter."""
-    return round(frame.rotation / 90) * 90 % 360
+def _orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Return how a frame is brought upright: by how much it is turned, and whether it is mirrored before.
+
+    Returns
+    -------
+    tuple of int and bool
+        Degrees counter-clockwise, to the next quarter turn; whether the stored picture is first flipped top to
+        bottom. Together these are all eight ways to lay a rectangle on its sides.
+    """
+    try:
+        # PyAV's annotation is of another class.
+        matrix = cast("SideDataContainer", frame.side_data)["DISPLAYMATRIX"]
+    except KeyError:
+        return 0, False
+    except ValueError:
+        # PyAV has no name for some other data that this frame carries, and then gives none of them.
+        return round(frame.rotation / 90) * 90 % 360, False
+    # A stored pixel (x, y) is shown at (ax + cy, bx + dy), counted to the right and down.
+    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    return round(-math.degrees(math.atan2(b, a)) / 90) * 90 % 360, a * d < b * c
+
+
+def _upright(image: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
+    degrees, is_mirrored = _orientation(frame)
+    return np.ascontiguousarray(np.rot90(image[::-1] if is_mirrored else image, degrees // 90))

@@ -21,7 +21,8 @@ class VideoInfo:
     height: int
     """Pixels as shown, after rotation."""
     rotation_degrees: int
-    """Turned counter-clockwise by this to be shown: 0, 90, 180 or 270."""
+    """Turned counter-clockwise by this to be shown: 0, 90, 180 or 270. A video that is shown mirrored is flipped
+    top to bottom before."""
     pixel_format: str
     """As stored, such as ``yuv420p``."""
     frame_rate: float
@@ -52,7 +53,7 @@ class Frame:
     pts_seconds: float
     """Presentation time as the container tells it."""
     image: NDArray[np.uint8]
-    """Shape (height, width, 3), RGB of 0 to 255, rotated as it is shown.
+    """Shape (height, width, 3), RGB of 0 to 255, rotated and mirrored as it is shown.
 
     Whatever the pixels are stored as (10 bits, 4:4:4, ...) is turned into 8-bit RGB by the matrix (BT.601, BT.709,
     BT.2020) and range (limited, full) that the video is tagged with. One without tags counts as BT.601 in limited

@@ -55,16 +55,20 @@ def choose_frames(settings: SamplingSettings, *, pts_seconds: Sequence[float], k
         case UniformSampling(num_frames=number):
             return Sample(_uniform(num_frames, number), number, 0)
         case WindowSampling(first_frame=first, num_frames=number):
-            return _by_position(range(first, first + number), num_frames)
+            # The window may be far larger than any video, so it is counted and not walked through.
+            window = range(first, min(first + number, num_frames))
+            return Sample(tuple(window), number, number - len(window))
         case FpsSampling(frames_per_second=rate, max_frames=most):
             return Sample(_at_rate(pts_seconds, rate)[:most], most, 0)
         case KeyframeSampling(max_frames=most):
             return Sample(tuple(keyframes)[:most], most, 0)
         case _:
-            return _by_position(settings.indices, num_frames)
+            asked = set(settings.indices)
+            there = sorted(position for position in asked if position < num_frames)
+            return Sample(tuple(there), len(asked), len(asked) - len(there))
 
 
-def every(num_frames: int, *, every_frames: int, max_frames: int) -> tuple[int, ...]:
+def every(num_frames: int, *, every_frames: int, max_frames: int | None) -> tuple[int, ...]:
     """Take the first frame and then one in so many.
 
     Parameters
@@ -74,7 +78,7 @@ def every(num_frames: int, *, every_frames: int, max_frames: int) -> tuple[int, 
     every_frames
         Distance between two frames taken, at least 1.
     max_frames
-        Take at most this many.
+        Take at most this many; None sets no bound.
 
     Returns
     -------
@@ -87,6 +91,8 @@ def every(num_frames: int, *, every_frames: int, max_frames: int) -> tuple[int, 
     (0, 30, 60)
     >>> every(50, every_frames=30, max_frames=7)
     (0, 30)
+    >>> every(100, every_frames=30, max_frames=None)
+    (0, 30, 60, 90)
     """
     return tuple(range(0, num_frames, every_frames)[:max_frames])
 
@@ -115,9 +121,3 @@ def _at_rate(pts_seconds: Sequence[float], rate: float) -> tuple[int, ...]:
         if look / rate < end - first - ROUNDING_SECONDS:
             taken.append(index)
     return tuple(taken)
-
-
-def _by_position(positions: Sequence[int], num_frames: int) -> Sample:
-    asked = set(positions)
-    there = tuple(sorted(position for position in asked if position < num_frames))
-    return Sample(there, len(asked), len(asked) - len(there))

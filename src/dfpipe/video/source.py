@@ -8,9 +8,10 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO, cast
 
+from dfpipe.errors import VideoError
 from dfpipe.storage import Location
 from dfpipe.video.containers import HEAD_BYTES, sniff
 from dfpipe.video.layout import Box, mov_boxes
@@ -28,7 +29,7 @@ MOST_MEDIA_BOXES = 4
 
 
 @contextmanager
-def open_source(location: Location, *, size_bytes: int) -> Iterator[str | BinaryIO]:
+def open_source(location: Location, *, size_bytes: int, max_bytes: int) -> Iterator[str | BinaryIO]:
     """Make a video's bytes readable for `open_video`; what was needed for it is gone at the end of the block.
 
     At most 16 MiB of a large object are held in memory. A copy lies in the system's folder for temporary files under
@@ -40,6 +41,8 @@ def open_source(location: Location, *, size_bytes: int) -> Iterator[str | Binary
         The video's file or object.
     size_bytes
         Its size as it was listed.
+    max_bytes
+        Nothing is fetched of anything larger.
 
     Yields
     ------
@@ -48,13 +51,17 @@ def open_source(location: Location, *, size_bytes: int) -> Iterator[str | Binary
 
     Raises
     ------
+    VideoError
+        ``too_large``.
     OSError
-        The object cannot be read, or is another than the one that was listed.
+        The object cannot be read, is another than the one that was listed, or there is no room for a copy.
     """
+    if size_bytes > max_bytes:
+        raise VideoError("too_large", f"got {size_bytes} bytes, expected at most {max_bytes}")
     if location.is_local:
         yield location.path
     elif size_bytes <= WHOLE_BYTES:
-        yield io.BytesIO(location.read_bytes())
+        yield io.BytesIO(_read_whole(location, size_bytes))
     else:
         with location.fs.open(
             location.path,
@@ -63,12 +70,12 @@ def open_source(location: Location, *, size_bytes: int) -> Iterator[str | Binary
             cache_type="blockcache",
             cache_options={"maxblocks": CACHED_RANGES},
         ) as remote:
-            if remote.size != size_bytes:
-                raise OSError(f"got {remote.size} bytes, expected {size_bytes}: the object changed since it was listed")
+            _check_unchanged(remote.size, size_bytes)
             if media := _media(remote, size_bytes):
                 yield cast("BinaryIO", SkimmableFile(remote, media, size_bytes))
                 return
         with TemporaryFile() as copy:
+            _reserve(copy, size_bytes)
             _copy(location, copy, size_bytes)
             yield copy
 
@@ -153,11 +160,33 @@ def _media(file: BinaryIO, size_bytes: int) -> list[Box]:
     return media
 
 
+def _read_whole(location: Location, size_bytes: int) -> bytes:
+    # Of nothing no part can be asked for. One byte more than listed shows an object that has grown, however large.
+    data: bytes = location.fs.cat_file(location.path, start=0, end=size_bytes + 1) if size_bytes else b""
+    _check_unchanged(len(data), size_bytes)
+    return data
+
+
+def _check_unchanged(got_bytes: int, size_bytes: int) -> None:
+    if got_bytes != size_bytes:
+        raise OSError(f"got {got_bytes} bytes, expected {size_bytes}: the object changed since it was listed")
+
+
+def _reserve(file: BinaryIO, size_bytes: int) -> None:
+    """Take the room on the disk before anything is fetched."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    except OSError as error:
+        what = f"no room for a copy of {size_bytes} bytes; free some, or set TMPDIR to a larger folder"
+        # Without its cause, which would be taken for the store's.
+        raise OSError(error.errno, what, gettempdir()) from None
+
+
 def _copy(location: Location, target: BinaryIO, size_bytes: int) -> None:
     with location.fs.open(location.path, "rb", cache_type="none") as remote:
         while (missing := size_bytes - target.tell()) > 0:
             data = remote.read(min(COPY_BYTES, missing))
             if not data:
-                raise OSError(f"expected {size_bytes} bytes: the object changed since it was listed")
+                _check_unchanged(target.tell(), size_bytes)
             target.write(data)
     target.seek(0)

@@ -109,7 +109,8 @@ def decode_all() -> Callable[[Path], list[NDArray[np.uint8]]]:
     """Plain sequential decoding of everything, without any of dfpipe."""
 
     def decode(path: Path) -> list[NDArray[np.uint8]]:
-        with av.open(str(path)) as container:
+        # The shortest transport streams are taken for bare MPEG video where the container is guessed.
+        with av.open(str(path), format="mpegts" if path.suffix == ".ts" else None) as container:
             return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
     return decode

@@ -1,6 +1,10 @@
 import io
 import shutil
+import struct
+import subprocess
 from contextlib import closing, suppress
+from itertools import accumulate
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,6 +16,7 @@ from dfpipe.errors import VideoError
 from dfpipe.settings import LimitSettings
 from dfpipe.video import every, open_video
 from dfpipe.video.decoder import Decoder
+from dfpipe.video.file import _orientation
 from dfpipe.video.layout import mov_boxes
 from dfpipe.video.source import SkimmableFile
 
@@ -110,6 +115,25 @@ def test_frames_are_counted_truly(library, name):
         assert (video.info.has_audio, video.info.num_streams) == (("sound" in name), 1 + ("sound" in name))
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("times_ms", "frame_rate"),
+    [
+        pytest.param([0, 33, 66, 99, 1000, 1033, 1066, 1099], 8 / (1.099 * 8 / 7), id="a long still"),
+        pytest.param(range(0, 2000, 100), 10, id="steady, at another rate than declared"),
+        pytest.param([round(1000 * index / 30) for index in range(20)], 30, id="steady, rounded"),
+    ],
+)
+def test_a_declared_frame_rate_is_believed_only_where_times_agree(tmp_path, clip, suffix, times_ms, frame_rate):
+    path = tmp_path / f"clip.{suffix}"
+    clip(path, num_frames=len(times_ms), times_ms=times_ms, rate=30)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.frame_rate == pytest.approx(frame_rate, rel=1e-6 if suffix == "mkv" else 1e-3)
+        assert video.info.duration_seconds == pytest.approx(
+            (times_ms[-1] - times_ms[0]) / 1000 * len(times_ms) / (len(times_ms) - 1)
+        )
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_key_frames_are_where_the_encoder_put_them(library, name):
     path, _ = library[name]
@@ -164,6 +188,63 @@ def test_rotation_is_applied(tmp_path, clip, decode_all, rotation, shape):
         assert video.info.rotation_degrees == rotation
     assert frame.image.shape == shape
     assert np.array_equal(frame.image, np.rot90(decode_all(path)[1], rotation // 90))
+
+
+def with_matrix(source, target, a, b, c, d):
+    """Copy an mp4 and write another display matrix into its track's header."""
+    data = bytearray(source.read_bytes())
+    # Behind the box's name: version and flags, five numbers, two reserved, and layer, group and volume.
+    start = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    one = 2**16
+    data[start : start + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 2**30)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *[(a, 0, 0, d) for a in (1, -1) for d in (1, -1)],
+        *[(0, b, c, 0) for b in (1, -1) for c in (1, -1)],
+        pytest.param((0, 0, 0, 0), id="zeros"),
+        pytest.param((2, 0, 0, -1), id="stretched"),
+    ],
+)
+def test_turned_and_mirrored_as_ffmpeg_does(tmp_path, clip, matrix):
+    # Lossless and without chroma to interpolate, so that turning before or after conversion is the same.
+    plain = clip(tmp_path / "plain.mp4", num_frames=2, options={"qp": "0"}, pixel_format="yuv444p")
+    path = with_matrix(plain, tmp_path / "turned.mp4", *matrix)
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    shown = subprocess.run(command, capture_output=True, check=True).stdout
+    with open_video(str(path), limits=LIMITS) as video:
+        frames = list(video.frames([0, 1]))
+        lies_on_side = matrix[0] == matrix[3] == 0 != matrix[1]
+        assert (video.info.width, video.info.height) == ((64, 96) if lies_on_side else (96, 64))
+        assert all(frame.image.shape == (video.info.height, video.info.width, 3) for frame in frames)
+    expected = np.frombuffer(shown, np.uint8).reshape(2, *frames[0].image.shape)
+    # The command's converter may round otherwise.
+    assert (
+        max(np.abs(frame.image.astype(int) - picture).max() for frame, picture in zip(frames, expected, strict=True))
+        <= 3
+    )
+
+
+@pytest.mark.parametrize(("degrees", "nearest"), [(30, 0), (100, 90), (-80, 270), (200, 180)])
+def test_odd_angles_go_to_the_nearest_quarter_turn(tmp_path, clip, degrees, nearest):
+    path = clip(tmp_path / "odd.mp4", num_frames=1, rotation=degrees)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.rotation_degrees == nearest
+
+
+def test_side_data_without_a_name_leave_the_angle():
+    class Strange:
+        rotation = 90
+
+        @property
+        def side_data(self):
+            raise ValueError("31 is not a valid Type")
+
+    assert _orientation(Strange()) == (90, False)
 
 
 # The weights of red and blue in luma, as each standard writes them.
@@ -324,6 +405,63 @@ def test_requests_after_each_other_give_what_each_gives_alone(library, name, req
             assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
 
 
+# Encoders, what they are told to be quick and quiet, and the containers for them.
+ENCODERS = {
+    "libx264": ({"preset": "ultrafast"}, ["mp4", "mov", "mkv", "ts", "avi"]),
+    "libx265": (QUIET_X265, ["mp4", "mkv"]),
+    "mpeg4": ({}, ["mp4", "mov", "mkv", "avi"]),
+    "mpeg2video": ({}, ["ts", "mkv"]),
+    "libvpx-vp9": (FAST_VPX, ["webm", "mp4"]),
+}
+# These take only rates that their standard names, or write none but steady times.
+STEADY_ENCODERS, STEADY_CONTAINERS = {"mpeg4", "mpeg2video"}, {"avi"}
+
+
+@st.composite
+def encodings(draw):
+    """Suffix and options of a clip, and positions in it."""
+    codec = draw(st.sampled_from(sorted(ENCODERS)))
+    options, suffixes = ENCODERS[codec]
+    suffix = draw(st.sampled_from(suffixes))
+    b_frames, key_every = draw(st.integers(0, 4)), draw(st.integers(1, 30))
+    if draw(st.booleans()) and codec in {"libx264", "libx265"}:
+        name = codec.removeprefix("lib") + "-params"
+        options = options | {name: ":".join([*filter(None, [options.get(name)]), "open-gop=1"])}
+    num_frames = draw(st.integers(1, 40))
+    times_ms = None
+    if draw(st.booleans()) and codec not in STEADY_ENCODERS and suffix not in STEADY_CONTAINERS:
+        gaps_ms = draw(st.lists(st.integers(10, 200), min_size=num_frames, max_size=num_frames))
+        times_ms = list(accumulate(gaps_ms))
+    how = {
+        "codec": codec,
+        "options": options,
+        "b_frames": b_frames if codec != "libvpx-vp9" else 0,
+        "key_every": key_every,
+        "num_frames": num_frames,
+        "times_ms": times_ms,
+        "size": (64, 48),
+    }
+    return suffix, how, draw(st.lists(st.integers(0, num_frames - 1), max_size=6))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(encodings())
+def test_frames_of_any_encoding_are_those_of_plain_decoding(tmp_path_factory, clip, decode_all, encoding):
+    suffix, how, indices = encoding
+    path = clip(tmp_path_factory.mktemp("drawn") / f"clip.{suffix}", **how)
+    pictures = decode_all(path)
+    with open_video(str(path), limits=LIMITS) as video:
+        assert video.info.num_frames == len(pictures) == how["num_frames"]
+        frames = list(video.frames(indices))
+        assert [frame.index for frame in frames] == sorted(set(indices))
+        assert all(np.array_equal(frame.image, pictures[frame.index]) for frame in frames)
+        assert video.check() == 0
+    for index, picture in enumerate(pictures):
+        with open_video(str(path), limits=LIMITS) as video:
+            (frame,) = video.frames([index])
+        assert np.array_equal(frame.image, picture)
+
+
 def test_an_iterator_left_in_the_middle_harms_no_later_one(library):
     path, pictures = library["h264-b.mp4"]
     with open_video(str(path), limits=LIMITS) as video:
@@ -414,6 +552,16 @@ def test_skimming_over_the_frames_tells_the_same_and_gives_the_same(tmp_path, cl
 def test_frames_outside_the_video(simple, indices):
     with open_video(str(simple), limits=LIMITS) as video, pytest.raises(ValueError, match="expected 0 to 39"):
         list(video.frames(indices))
+
+
+def test_a_segment(tmp_path, clip, decode_all):
+    path = clip(tmp_path / "segment.mp4", container_options={"movflags": "frag_keyframe+empty_moov"})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"ftyp", b"styp", 1))
+    with open_video(str(path), limits=LIMITS) as video:
+        (frame,) = video.frames([30])
+    path.write_bytes(data)
+    assert np.array_equal(frame.image, decode_all(path)[30])
 
 
 # What cannot be used
@@ -513,6 +661,17 @@ def test_whatever_the_bytes_every_frame_is_given_or_counted_as_lost(library, nam
         lost = video.check()
         frames = list(video.frames(range(video.info.num_frames)))
         assert len(frames) + lost == video.info.num_frames
+
+
+def test_memory_that_runs_out_while_reading_is_no_end_of_the_video(simple):
+    def demux(_stream):
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    with simple.open("rb") as file, closing(Decoder(file, limits=LIMITS)) as decoder:
+        decoder._input.close()
+        decoder._input = SimpleNamespace(demux=demux, close=lambda: None)
+        with pytest.raises(MemoryError):
+            list(decoder.packets())
 
 
 # Limits

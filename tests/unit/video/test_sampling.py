@@ -51,6 +51,10 @@ def test_every(num_frames, every_frames, max_frames, expected):
     assert chosen(strategy, steady(num_frames)) == Sample(expected, max_frames, 0)
 
 
+def test_every_without_a_bound():
+    assert every(301, every_frames=30, max_frames=None) == tuple(range(0, 301, 30))
+
+
 @given(st.integers(0, 10_000), st.integers(1, 500), st.integers(1, 50))
 def test_every_stays_inside_and_stops_only_for_a_reason(num_frames, every_frames, max_frames):
     taken = every(num_frames, every_frames=every_frames, max_frames=max_frames)
@@ -95,6 +99,7 @@ def test_uniform_takes_its_number_and_spreads_it(num_frames, number):
         (9, 5, 4, Sample((5, 6, 7, 8), 4, 0)),
         (9, 7, 4, Sample((7, 8), 4, 2)),
         (9, 50, 4, Sample((), 4, 4)),
+        pytest.param(9, 7, 10**15, Sample((7, 8), 10**15, 10**15 - 2), id="larger than memory"),
     ],
 )
 def test_window(num_frames, first, number, expected):
@@ -140,7 +145,7 @@ def test_keyframes(most, expected):
     ],
 )
 def test_fps(pts_seconds, rate, expected):
-    assert chosen(FpsSampling(frames_per_second=rate), pts_seconds) == Sample(expected, None, 0)
+    assert chosen(FpsSampling(frames_per_second=rate, max_frames=None), pts_seconds) == Sample(expected, None, 0)
     assert chosen(FpsSampling(frames_per_second=rate, max_frames=2), pts_seconds) == Sample(expected[:2], 2, 0)
 
 

@@ -1,9 +1,11 @@
+import errno
 import io
 import logging
 import os
 import struct
 import uuid
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,15 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 from s3fs.core import S3File
 
-from dfpipe.errors import StoreError
+from dfpipe.errors import StoreError, VideoError
 from dfpipe.settings import LimitSettings, S3Settings
-from dfpipe.storage import open_location
+from dfpipe.storage import open_location, storage_errors
 from dfpipe.video import open_source, open_video
 from dfpipe.video.layout import Box
 from dfpipe.video.source import CACHED_RANGES, RANGE_BYTES, WHOLE_BYTES, SkimmableFile
 
 LIMITS = LimitSettings()
+opened = partial(open_source, max_bytes=10**9)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def put(bucket, path):
 
 def test_local_files_are_read_where_they_are(tmp_path):
     location = open_location(tmp_path / "none.mp4", S3Settings())
-    with open_source(location, size_bytes=10**9) as source:
+    with opened(location, size_bytes=10**9) as source:
         assert source == str(tmp_path / "none.mp4")
 
 
@@ -81,7 +84,7 @@ def test_local_files_are_read_where_they_are(tmp_path):
 def test_small_objects_come_whole(bucket, requests, tmp_path, content):
     (tmp_path / "small").write_bytes(content)
     location, size_bytes = put(bucket, tmp_path / "small")
-    with open_source(location, size_bytes=size_bytes) as source:
+    with opened(location, size_bytes=size_bytes) as source:
         assert source.read() == content
     assert requests == []
 
@@ -90,7 +93,7 @@ def test_small_objects_come_whole(bucket, requests, tmp_path, content):
 def test_of_a_large_mov_only_the_index_and_what_is_decoded_is_fetched(bucket, requests, big, decode_all, name):
     location, size_bytes = put(bucket, big[name])
     assert size_bytes > 2 * WHOLE_BYTES
-    with open_source(location, size_bytes=size_bytes) as source, open_video(source, limits=LIMITS) as video:
+    with opened(location, size_bytes=size_bytes) as source, open_video(source, limits=LIMITS) as video:
         assert video.info.num_frames == 24
         frames = list(video.frames([0, 12, 23]))
     pictures = decode_all(big[name])
@@ -106,7 +109,7 @@ def test_other_containers_are_copied_in_parts_and_the_copy_is_gone(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     location, size_bytes = put(bucket, big["clip.mkv"])
-    with open_source(location, size_bytes=size_bytes) as source:
+    with opened(location, size_bytes=size_bytes) as source:
         assert Path(f"/proc/self/fd/{source.fileno()}").readlink().parent == tmp_path
         with open_video(source, limits=LIMITS) as video:
             (frame,) = video.frames([47])
@@ -120,23 +123,73 @@ def test_other_containers_are_copied_in_parts_and_the_copy_is_gone(
 
 def test_memory_is_bounded_however_much_is_read(bucket, big):
     location, size_bytes = put(bucket, big["first.mov"])
-    with open_source(location, size_bytes=size_bytes) as source:
+    with opened(location, size_bytes=size_bytes) as source:
         while source.read(2**18):
             pass
         assert source._file.cache.cache_info().currsize == CACHED_RANGES < size_bytes / RANGE_BYTES
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_what_is_too_large_is_not_even_asked_for(bucket, tmp_path, is_local):
+    location = open_location(tmp_path, S3Settings()) if is_local else bucket
+    # There is no such file: asking for it would fail otherwise.
+    with pytest.raises(VideoError) as caught, open_source(location.child("no.mp4"), size_bytes=101, max_bytes=100):
+        pass
+    assert (caught.value.fault, caught.value.reason) == ("too_large", "got 101 bytes, expected at most 100")
+
+
+def test_nothing_is_asked_for_to_know_an_empty_object(bucket):
+    with opened(bucket.child("no.mp4"), size_bytes=0) as source:
+        assert source.read() == b""
+
+
+@pytest.mark.parametrize("listed_bytes", [1, 999, 1001, 5000])
+def test_a_small_object_that_is_another_than_the_listed_one(bucket, monkeypatch, listed_bytes):
+    location = bucket.child("small")
+    location.write_bytes(b"x" * 1000)
+    fetched = []
+    fetch = location.fs.cat_file
+    monkeypatch.setattr(location.fs, "cat_file", lambda *at, **how: fetched.append(fetch(*at, **how)) or fetched[-1])
+    with pytest.raises(OSError, match="changed since"), opened(location, size_bytes=listed_bytes):
+        pass
+    # However large it has become.
+    assert [len(data) for data in fetched] == [min(1000, listed_bytes + 1)]
+
+
+def test_a_small_object_that_has_become_empty(bucket):
+    location = bucket.child("small")
+    location.write_bytes(b"")
+    with pytest.raises(OSError), opened(location, size_bytes=1000):
+        pass
+
+
+def test_a_disk_without_room_for_a_copy_is_named(bucket, requests, big, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    location, size_bytes = put(bucket, big["clip.mkv"])
+    with pytest.raises(StoreError) as caught, storage_errors("read", location.url):  # noqa: SIM117
+        with opened(location, size_bytes=size_bytes):
+            pass
+    assert f"no room for a copy of {size_bytes} bytes" in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    # Seen before the bytes came: only the range that shows what it is.
+    assert sum(requests) == RANGE_BYTES
 
 
 @pytest.mark.parametrize("name", ["last.mov", "clip.mkv"])
 @pytest.mark.parametrize("change", [-1, 1])
 def test_an_object_that_is_another_than_the_listed_one(bucket, big, name, change):
     location, size_bytes = put(bucket, big[name])
-    with pytest.raises(OSError, match="changed"), open_source(location, size_bytes=size_bytes + change):
+    with pytest.raises(OSError, match="changed"), opened(location, size_bytes=size_bytes + change):
         pass
 
 
 def test_an_object_that_changes_while_it_is_read(bucket, big):
     location, size_bytes = put(bucket, big["first.mov"])
-    with pytest.raises(OSError), open_source(location, size_bytes=size_bytes) as source:  # noqa: PT012
+    with pytest.raises(OSError), opened(location, size_bytes=size_bytes) as source:  # noqa: PT012
         source.read(100)
         location.write_bytes(bytes(size_bytes))
         source.seek(size_bytes // 2)
@@ -145,7 +198,7 @@ def test_an_object_that_changes_while_it_is_read(bucket, big):
 
 @pytest.mark.parametrize("size_bytes", [100, 10**9])
 def test_an_object_that_is_gone(bucket, size_bytes):
-    with pytest.raises((StoreError, FileNotFoundError)), open_source(bucket.child("no.mp4"), size_bytes=size_bytes):
+    with pytest.raises((StoreError, FileNotFoundError)), opened(bucket.child("no.mp4"), size_bytes=size_bytes):
         pass
 
 
@@ -159,7 +212,7 @@ def test_a_network_that_fails_later_is_no_fault_of_the_video(bucket, big, monkey
         return fetch(self, start, end)
 
     monkeypatch.setattr(S3File, "_fetch_range", may_fail)
-    with open_source(location, size_bytes=size_bytes) as source, open_video(source, limits=LIMITS) as video:
+    with opened(location, size_bytes=size_bytes) as source, open_video(source, limits=LIMITS) as video:
         is_up = False
         with pytest.raises(ConnectionResetError):
             list(video.frames([12]))
@@ -207,6 +260,6 @@ def test_a_file_in_fragments_is_copied(bucket, requests, tmp_path):
     path = tmp_path / "fragments.mp4"
     path.write_bytes(box(b"ftyp", 4) + box(b"moov", 40) + (box(b"moof", 50) + box(b"mdat", 2**20)) * 10)
     location, size_bytes = put(bucket, path)
-    with open_source(location, size_bytes=size_bytes) as source:
+    with opened(location, size_bytes=size_bytes) as source:
         assert source.read() == path.read_bytes()
     assert sum(requests) <= size_bytes + 2 * RANGE_BYTES
