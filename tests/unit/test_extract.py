@@ -361,7 +361,7 @@ def test_what_is_not_known_is_null_and_meets_no_bound(tmp_path, use):
         container.mux(stream.encode())
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
-        patch.setattr("dfpipe.video.file.VideoFile._pace", lambda self: (0.0, 0.0))
+        patch.setattr("dfpipe.video.file.VideoFile._pace", lambda self, is_variable: (0.0, 0.0))
         assert extract(path).video["frame_rate"] is None
         rows = extract(path, filter=FilterSettings(max_frame_rate=30))
     assert rows.video["status"] == "filtered"
