@@ -140,7 +140,7 @@ def _ask(child: Child, request: bytes, video: VideoRef, limits: LimitSettings) -
         raise ChildLostError(f"{loss} ({words})" if words else str(loss)) from loss
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         # The answer was not made by our code, or not by our code alone.
-        words = _printable(str(error))[:LAST_WORDS]
+        words = _printable(f"{type(error).__name__}: {error}")[:LAST_WORDS]
         raise ChildLostError(f"gave an answer that is none ({words})") from error
 
 
@@ -156,6 +156,8 @@ def _converse(child: Child, request: bytes, video: VideoRef, limits: LimitSettin
                 parts.append(child.receive(deadline=deadline, max_bytes=room))
             try:
                 return decode_rows(parts, video)
+            except ValueError:
+                raise
             except Exception as error:
                 raise ValueError(f"{type(error).__name__}: {error}") from error
         case "error":
