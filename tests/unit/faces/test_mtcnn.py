@@ -204,3 +204,17 @@ def test_nothing_is_written_into_the_home(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, check=True, timeout=60)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_where_nothing_is_found_the_sizes_between_are_tried(detector, people, monkeypatch):
+    from dfpipe.faces import mtcnn
+
+    looked = []
+    pyramid = mtcnn._pyramid
+    monkeypatch.setattr(
+        mtcnn, "_pyramid", lambda *what, between: looked.append(between) or pyramid(*what, between=between)
+    )
+    assert detector.detect([np.full((240, 320, 3), 128, np.uint8)]) == [[]]
+    assert looked == [False, True]
+    detector.detect(people[:1])
+    assert looked[2:] == [False]
