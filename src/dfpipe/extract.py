@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -177,17 +177,22 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
     with _timed(ledger, "encode_seconds"):
         chosen = _choose(sightings, rows, settings)
         if settings.face_video is not None and rows.faces:
-            # A video whose first frames are damaged has faces all the same, but no clip.
-            with suppress(VideoError):
+            person = {sighting.place["frame_index"]: sighting.face for sighting in chosen}
+            try:
                 clip = make_face_clip(
                     file.frames(range(min(info.num_frames, settings.face_video.max_frames))),
                     detector,
-                    person={sighting.place["frame_index"]: sighting.face for sighting in chosen},
+                    person=person,
                     settings=settings.face_video,
                     crop=settings.crop,
                     frame_rate=info.frame_rate,
                     min_overlap=settings.person.min_overlap,
                 )
+            except VideoError as error:
+                # A video whose first frames are damaged has faces all the same, but no clip.
+                if error.fault != "corrupt":
+                    raise
+            else:
                 key = {name: ledger[name] for name in ("video_id", "content_id")}
                 rows.face_videos.append(key | {"size_px": settings.face_video.size_px} | asdict(clip))
 
