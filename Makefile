@@ -1,9 +1,10 @@
-# The targets that people type and CI calls. Everything they make lies in .venv/ and .dfpipe/.
+# The targets that people type and CI calls. Everything they make lies in .venv/ and
+# .dfpipe/, but for the weights of `make models`.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .dfpipe/demo/dfpipe.yaml
 
-.PHONY: help install demo test check format ui clean lock
+.PHONY: help install demo models test check format ui clean lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -21,6 +22,9 @@ install: .venv/.installed  ## build .venv from the lock, with the dfpipe command
 
 demo: install  ## make videos, run the whole pipeline on them, score two unseen ones
 	@$(BIN)/dfpipe demo
+
+models: install  ## fetch the weights of the optional detectors into the user's cache, or DFPIPE_MODELS
+	@$(BIN)/dfpipe models fetch retinaface dlib cascade
 
 test: install  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -25,6 +25,7 @@ def pipeline(settings: Settings, until: Stage = "train") -> RunSummary:
         kept=videos.kept,
         statuses=dict(videos.statuses),
         faces=videos.faces,
+        losses=videos.losses,
         feature_rows=videos.feature_rows,
         trained=models is not None and models.now,
         training=models.record if models is not None else None,

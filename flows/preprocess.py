@@ -1,10 +1,11 @@
 """Videos to faces and features."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.futures import wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -12,9 +13,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from dfpipe import progress
 from dfpipe.engine import open_engine
 from dfpipe.plan import plan_faces, plan_features
+from dfpipe.report import Losses, Report, check_losses, escape_markdown, printable, report_folder, to_markdown
 from dfpipe.settings import Settings, Stage
-from dfpipe.shards import open_tables
-from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog
+from dfpipe.shards import Tables, open_tables
+from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog, write_report
 
 __all__ = ["Preprocessed", "preprocess"]
 
@@ -36,6 +38,8 @@ class Preprocessed:
     """Videos extracted by this run, by status."""
     faces: int = 0
     """Face crops written by this run."""
+    losses: Losses | None = None
+    """What was lost over the whole catalog; None where the run stopped before."""
     feature_rows: int = 0
     """Feature rows written by this run."""
 
@@ -45,7 +49,10 @@ RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
 
 @flow(name="preprocess", flow_run_name="preprocess {settings.source}", task_runner=RUNNER, persist_result=False)
 def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
-    """When it ends, every video of the source has one ledger row, and its faces and features are committed."""
+    """When it ends, every video of the source has one ledger row, and its faces and features are committed.
+
+    A run that lost more than the user allows ends with its report, before the features.
+    """
     run_id = str(flow_run.id)
     tables = open_tables(settings.store, settings.s3)
     catalog = read_catalog(settings, tables, run_id)
@@ -62,6 +69,7 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
     feature_sets = settings.train.features if until != "faces" else []
     features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
     if not plan.shards and not any(feature.shards for feature in features):
+        done.losses = account_for_losses(settings, tables, run_id)
         return done
 
     with open_engine(settings.dask) as engine:
@@ -75,6 +83,7 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
         for shard in (future.result() for future in extracted):
             done.statuses.update(shard.statuses)
             done.faces += shard.faces
+        done.losses = account_for_losses(settings, tables, run_id)
 
         features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
         progress.expect("features", sum(len(feature.shards) for feature in features))
@@ -82,3 +91,29 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
         wait(computed)
         done.feature_rows = sum(future.result() for future in computed)
     return done
+
+
+def account_for_losses(settings: Settings, tables: Tables, run_id: str) -> Losses:
+    """Leave the report in the store and in the run's page, then fail if more was lost than the user allows."""
+    report = write_report(settings, tables, run_id)
+    folder = report_folder(tables, run_id).url
+    show(report, folder)
+    check_losses(report.losses, settings.losses, where=f"{folder}/report.md")
+    return report.losses
+
+
+def show(report: Report, folder: str) -> None:
+    """Put the report and the failures into the run's page; the same keys line the runs up in Prefect."""
+    create_markdown_artifact(
+        f"{to_markdown(report)}\nWith a picture of the distributions: {escape_markdown(folder)}\n",
+        key="preprocess-report",
+        description="Videos, frames and faces accounted for; losses, distributions, throughput and cost",
+    )
+    rest = report.num_failures - len(report.failures)
+    rows = [{name: printable(text) for name, text in asdict(failure).items()} for failure in report.failures]
+    create_table_artifact(
+        rows,
+        key="preprocess-failures",
+        description=f"Videos that ended without a face: {report.num_failures}"
+        + (f"; {rest} are left out here, `dfpipe status --failures` lists all" if rest else ""),
+    )

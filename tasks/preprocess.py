@@ -3,7 +3,7 @@
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfpipe import steps
+from dfpipe import report, steps
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
 from dfpipe.plan import FeaturesPlan, Shard
@@ -11,7 +11,7 @@ from dfpipe.settings import Settings
 from dfpipe.shards import Tables
 from tasks._retry import TASK_OPTIONS
 
-__all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog"]
+__all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog", "write_report"]
 
 
 @task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
@@ -58,3 +58,11 @@ def extract_faces(
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, run_id: str) -> int:
     """Compute and commit one feature set for the shards that lack it."""
     return steps.compute_features(engine, tables, plan, run_id=run_id)
+
+
+@task(name="write report", tags=["report"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def write_report(settings: Settings, tables: Tables, run_id: str) -> report.Report:
+    """Account for the store's videos and for those of this run, beside the tables."""
+    made = report.make_report(settings, run_id=run_id)
+    report.write_report(made, report.report_folder(tables, run_id))
+    return made

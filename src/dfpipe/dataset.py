@@ -54,6 +54,7 @@ def load_training_data(
         raise TrainingDataError(
             f"none of the {len(catalog)} videos of the catalog has a face in the store; see `dfpipe status --failures`"
         )
+    keys = ("video_id", "content_id", "frame_index", "track")
     position = {(video.video_id, video.content_id): index for index, video in enumerate(videos)}
     owner: NDArray[np.int32] | None = None
     blocks: list[FeatureMatrix] = []
@@ -61,10 +62,10 @@ def load_training_data(
         rows = tables.read(
             "features",
             fingerprint=feature_fingerprint(feature, faces_fingerprint),
-            columns=["video_id", "content_id", "frame_index", "dtype", "values"],
-        ).sort_by([("video_id", "ascending"), ("content_id", "ascending"), ("frame_index", "ascending")])
-        keys = zip(rows["video_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True)
-        index = np.array([position.get(key, -1) for key in keys], np.int32)
+            columns=[*keys, "dtype", "values"],
+        ).sort_by([(name, "ascending") for name in keys])
+        owners = zip(rows["video_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True)
+        index = np.array([position.get(key, -1) for key in owners], np.int32)
         if owner is not None and not np.array_equal(owner, index[index >= 0]):
             raise TrainingDataError(
                 f"feature set {feature.name} has {(index >= 0).sum()} rows where {features[0].name} has {len(owner)}; "

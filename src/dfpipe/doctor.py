@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from dfpipe.errors import DfpipeError
 from dfpipe.services import find, missing_programs
 from dfpipe.settings import Settings
 from dfpipe.storage import open_location, storage_errors
+from dfpipe.weights import FILES, WeightsFile, state_of
 
 __all__ = ["Finding", "examine"]
 
@@ -55,6 +57,7 @@ def examine(settings: Settings) -> list[Finding]:
         "mlflow": lambda: _mlflow(settings),
         "dask": lambda: _dask(settings),
         "mtcnn weights": _mtcnn,
+        **{f"{name} weights": partial(_fetched, file) for name, file in FILES.items()},
         "s3 server": _s3_programs,
         "ffmpeg": lambda: _optional_program("ffmpeg"),
         "chromium": lambda: _optional_program("chromium"),
@@ -225,6 +228,19 @@ def _mtcnn() -> Finding:
     from dfpipe.faces.mtcnn_nets import load_nets  # noqa: PLC0415  # its libraries may be what is missing
 
     return Finding("mtcnn weights", ok=True, detail=f"found, sha256 {load_nets().weights_sha256[:12]}…")
+
+
+def _fetched(file: WeightsFile) -> Finding:
+    name = f"{file.name} weights"
+    fetch = f"dfpipe models fetch {file.name}"
+    terms = f"; {file.terms}" if file.terms else ""
+    match state_of(file):
+        case "ready":
+            return Finding(name, ok=True, detail=f"found, sha256 {file.sha256[:12]}…{terms}")
+        case "absent":
+            return Finding(name, ok=None, detail=f"not fetched{terms}", advice=f"only for that detector; {fetch}")
+        case "damaged":
+            return Finding(name, ok=False, detail=f"{file.path} is not what was fetched", advice=fetch)
 
 
 def _s3_programs() -> Finding:

@@ -7,6 +7,7 @@
     │   ├── SettingsError          (ValueError)
     │   ├── CatalogError           (ValueError)
     │   ├── StoreError             (OSError)
+    │   ├── LossError              (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
     │   ├── ModelNotFoundError     (LookupError)
     │   └── ServiceError           (RuntimeError)
@@ -21,6 +22,7 @@ from typing import Literal
 __all__ = [
     "CatalogError",
     "DfpipeError",
+    "LossError",
     "ModelNotFoundError",
     "ServiceError",
     "SettingsError",
@@ -31,7 +33,18 @@ __all__ = [
     "VideoFault",
 ]
 
-VideoFault = Literal["empty", "corrupt", "unsupported", "too_large", "too_long", "timeout", "crashed"]
+VideoFault = Literal[
+    "empty",
+    "corrupt",
+    "truncated",
+    "unsupported",
+    "filtered",
+    "few_frames",
+    "too_large",
+    "too_long",
+    "timeout",
+    "crashed",
+]
 """Why a video could not be used; the same words stand in the ledger's ``status`` column."""
 
 
@@ -53,6 +66,10 @@ class CatalogError(UserError, ValueError):
 
 class StoreError(UserError, OSError):
     """A store that cannot be reached, read or written."""
+
+
+class LossError(UserError, RuntimeError):
+    """Preprocessing lost more than the user allows; what it did get is committed."""
 
 
 class TrainingDataError(UserError, ValueError):

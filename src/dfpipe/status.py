@@ -1,12 +1,11 @@
 """The ledger at a glance: how the catalog's videos ended under the present settings."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from dfpipe.extract import extract_fingerprint
+from dfpipe.ledger import failed_videos, read_ledger
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables
-from dfpipe.steps import load_catalog
 from dfpipe.storage import open_location
 
 __all__ = ["Failure", "Status", "StatusRow", "read_status"]
@@ -14,23 +13,29 @@ __all__ = ["Failure", "Status", "StatusRow", "read_status"]
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """The videos in one state, with their frames added up."""
+    """The videos in one state, with their frames and faces added up."""
 
     status: str
     """Ledger status, or ``pending`` for videos that no run has looked at yet."""
     videos: int
     """Videos in this state."""
     frames_wanted: int
-    """Frames the sampling asked for."""
+    """Frames that the sampling takes of them: decoded + missing."""
     frames_decoded: int
-    """Of those, decoded."""
+    """Of those, decoded: with a face + without."""
+    frames_missing: int
+    """Of those, not to be decoded, or beyond the end."""
     frames_with_face: int
-    """Of those, with a face kept."""
+    """Decoded frames in which a face was found."""
+    frames_without_face: int
+    """Decoded frames in which none was found."""
+    faces_kept: int
+    """Faces that were found and are good enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A video that gave no faces."""
+    """A video that was looked at and gave no face."""
 
     video_id: str
     """Which."""
@@ -51,7 +56,17 @@ class Status:
     statuses: tuple[StatusRow, ...]
     """Videos by state, most first; their sum is the catalog."""
     failures: tuple[Failure, ...]
-    """Every video that was looked at and is not ok, sorted by video_id."""
+    """Every video that was looked at and gave no face, sorted by video_id; filtered ones were not looked at."""
+
+
+COUNTS = (
+    "frames_wanted",
+    "frames_decoded",
+    "frames_missing",
+    "frames_with_face",
+    "frames_without_face",
+    "faces_kept",
+)
 
 
 def read_status(settings: Settings) -> Status:
@@ -64,30 +79,22 @@ def read_status(settings: Settings) -> Status:
     """
     tables = Tables(str(open_location(settings.store, settings.s3).url), settings.s3)
     fingerprint = extract_fingerprint(settings.extract)
-    counts = ["frames_wanted", "frames_decoded", "frames_with_face"]
-    ledger = {
-        (row["video_id"], row["content_id"]): row
-        for row in tables.read(
-            "videos", fingerprint=fingerprint, columns=["video_id", "content_id", "status", "reason", *counts]
-        ).to_pylist()
-    }
-    videos: Counter[str] = Counter()
-    frames: dict[str, Counter[str]] = {}
-    failures = []
-    for video in load_catalog(tables):
-        row = ledger.get((video.video_id, video.content_id))
-        state = row["status"] if row else "pending"
-        videos[state] += 1
-        if row:
-            frames.setdefault(state, Counter()).update({name: row[name] for name in counts})
-            if state != "ok":
-                failures.append(Failure(video.video_id, state, row["reason"]))
+    ledger = read_ledger(tables, fingerprint, columns=["reason", *COUNTS])
+    sums = ledger.group_by("status", use_threads=False).aggregate(
+        [("video_id", "count"), *((name, "sum") for name in COUNTS)]
+    )
+    sums = sums.sort_by([("video_id_count", "descending"), ("status", "ascending")])
+    failed = failed_videos(ledger).select(["video_id", "status", "reason"])
     return Status(
         store=tables.url,
         fingerprint=fingerprint,
         statuses=tuple(
-            StatusRow(state, number, *(frames.get(state, Counter())[name] for name in counts))
-            for state, number in videos.most_common()
+            StatusRow(
+                status=row["status"],
+                videos=row["video_id_count"],
+                **{name: row[f"{name}_sum"] or 0 for name in COUNTS},
+            )
+            for row in sums.to_pylist()
         ),
-        failures=tuple(failures),
+        failures=tuple(Failure(**row) for row in failed.to_pylist()),
     )

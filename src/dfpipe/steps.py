@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,12 @@ from dfpipe import progress
 from dfpipe.catalog import Video, read_catalog
 from dfpipe.engine import Engine
 from dfpipe.errors import CatalogError
-from dfpipe.extract import VideoRows, decode_crop, extract_video, lost_video
+from dfpipe.extract import VideoRows, decode_crop, lost_video
 from dfpipe.features import compute
+from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.settings import ExtractSettings, LimitSettings, Settings
-from dfpipe.shards import SCHEMAS, ShardFile, Tables
+from dfpipe.shards import SCHEMAS, ShardFile, Table, Tables
 from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
@@ -87,7 +89,7 @@ def extract_shard(
     files: list[ShardFile | None]
     result: ShardResult
     files, result = engine.map_then_write(
-        partial(extract_video, settings=settings, limits=limits, s3=tables.s3),
+        partial(extract_isolated, settings=settings, limits=limits, s3=tables.s3),
         shard.videos,
         write=partial(_write_shard, tables=tables, fingerprint=fingerprint, shard=shard.name, run_id=run_id),
         lost=partial(lost_video, fault="crashed", reason="its worker process died twice while working on it"),
@@ -113,21 +115,21 @@ def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, run_
 def _write_shard(
     videos: Sequence[VideoRows], *, tables: Tables, fingerprint: str, shard: str, run_id: str
 ) -> tuple[list[ShardFile | None], ShardResult]:
-    ledger = [video.video | {"shard": shard, "run_id": run_id} for video in videos]
-    faces = [face for video in videos for face in video.faces]
-    frames = [frame for video in videos for frame in video.frames]
-    place = {"fingerprint": fingerprint, "shard": shard}
-    files = [
-        tables.write_shard("frames", frames, **place),
-        tables.write_shard("faces", faces, **place),
-        tables.write_shard("videos", ledger, **place),
-    ]
-    return files, ShardResult(shard, dict(Counter(row["status"] for row in ledger)), len(faces))
+    rows: dict[Table, list[dict[str, Any]]] = {
+        "frames": [row for video in videos for row in video.frames],
+        "detections": [row for video in videos for row in video.detections],
+        "faces": [row for video in videos for row in video.faces],
+        "face_videos": [row for video in videos for row in video.face_videos],
+    }
+    files = tables.write_extracted(
+        rows, [video.video | {"run_id": run_id} for video in videos], fingerprint=fingerprint, shard=shard
+    )
+    return files, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
 
 
 def _write_feature_shard(shared: tuple[Tables, FeaturesPlan], shard: str) -> ShardFile | None:
     tables, plan = shared
-    keys = ["video_id", "content_id", "frame_index"]
+    keys = ["video_id", "content_id", "frame_index", "track"]
     faces = tables.read("faces", fingerprint=plan.faces_fingerprint, shard=shard, columns=[*keys, "crop_png"])
     values = compute([decode_crop(png.as_py()) for png in faces["crop_png"]], plan.settings)
     rows = faces.select(keys)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dfpipe.report import Losses
 from dfpipe.tracking import TrainingRecord
 
 __all__ = ["RunSummary"]
@@ -22,6 +23,8 @@ class RunSummary:
     """Videos extracted by this run, by ledger status."""
     faces: int
     """Face crops that this run wrote."""
+    losses: Losses | None
+    """What preprocessing lost over the whole catalog; None where the run stopped before."""
     feature_rows: int
     """Feature rows that this run wrote."""
     trained: bool
@@ -42,6 +45,8 @@ class RunSummary:
         if self.extracted:
             states = ", ".join(f"{number} {status}" for status, number in self.statuses.items())
             rows.append(("faces", f"{self.faces} written ({states})"))
+            if self.losses is not None:
+                rows.append(("lost", self.losses.line()))
         if self.feature_rows:
             rows.append(("features", f"{self.feature_rows} rows written"))
         if self.training is not None:

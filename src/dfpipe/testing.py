@@ -1,21 +1,32 @@
 """What tests of several rooms share; nothing but tests imports this."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
 
-from dfpipe.catalog import Video
+from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, feature_fingerprint
 from dfpipe.services._manager import unused_port as free_port
 from dfpipe.settings import FeatureSettings
-from dfpipe.shards import SCHEMAS, Tables, VideoStatus
+from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
-__all__ = ["finish_faces", "free_port", "make_video", "require_service", "shared_data", "write_features"]
+__all__ = [
+    "finish_faces",
+    "free_port",
+    "ledger_row",
+    "make_row",
+    "make_video",
+    "require_service",
+    "shared_data",
+    "write_catalog",
+    "write_features",
+]
 
 
 def shared_data() -> Path | None:
@@ -62,13 +73,54 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
     return Video(**values | more)
 
 
-def finish_faces(tables: Tables, plan: FacesPlan, *, status: VideoStatus = "ok") -> None:
-    """Commit the ledger rows of every planned shard, as if a run had ended each video with this status."""
+def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
+    """Store these videos as the catalog."""
+    columns = {name: [getattr(video, name) for video in videos] for name in SCHEMAS["catalog"].names}
+    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), run_id="r")
+
+
+def make_row(table: Table, **columns: Any) -> dict[str, Any]:
+    """Return a row of a table in which every column is null, or zero or empty where it must not be; or as given."""
+    fields = [field for field in SCHEMAS[table] if field.name != "fingerprint"]
+    row = {field.name: None if field.nullable else _nothing(field.type) for field in fields}
+    return row | columns
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    if pa.types.is_timestamp(kind):
+        return datetime.now(UTC)
+    if pa.types.is_large_binary(kind):
+        return b""
+    return "" if pa.types.is_string(kind) else kind.to_pandas_dtype()(0).item()
+
+
+def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -> dict[str, Any]:
+    """Return a ledger row that says nothing of the video but how it ended; any column can be given otherwise."""
+    known = {"video_id": video.video_id, "content_id": video.content_id, "size_bytes": video.size_bytes}
+    return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
+
+
+def finish_faces(
+    tables: Tables,
+    plan: FacesPlan,
+    *,
+    status: VideoStatus = "ok",
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Commit the ledger rows of every planned shard, as if a run had ended each video with this status.
+
+    Parameters
+    ----------
+    tables, plan
+        Where, and of which videos.
+    status
+        How all end of which the columns do not say otherwise.
+    columns
+        What else to write, by video_id.
+    """
     for shard in plan.shards:
         rows = [
-            dict.fromkeys(SCHEMAS["videos"].names, 0)
-            | {"video_id": video.video_id, "content_id": video.content_id, "status": status, "reason": ""}
-            | {"container": "", "codec": "", "shard": shard.name, "run_id": "r", "finished_at": datetime.now(UTC)}
+            ledger_row(video, **{"status": status, "shard": shard.name, **(columns or {}).get(video.video_id, {})})
             for video in shard.videos
         ]
         tables.commit([tables.write_shard("videos", rows, fingerprint=plan.fingerprint, shard=shard.name)], run_id="r")
@@ -80,7 +132,14 @@ def write_features(
     """Commit feature rows given as (video_id, content_id, frame_index, values)."""
     dtype = "|u1" if feature.name == "pixels" else "<f4"
     table = [
-        {"video_id": video, "content_id": content, "frame_index": frame, "feature": feature.name, "dtype": dtype}
+        {
+            "video_id": video,
+            "content_id": content,
+            "frame_index": frame,
+            "track": 0,
+            "feature": feature.name,
+            "dtype": dtype,
+        }
         | {"values": np.array(values, dtype).tobytes()}
         for video, content, frame, values in rows
     ]

@@ -114,7 +114,7 @@ def record(
 ) -> TrainingRecord:
     """Write the training to MLflow and register its best model."""
     preprocessing = Preprocessing(
-        extract=settings.extract,
+        extract=settings.extract.without_places(),
         features=tuple(settings.train.features),
         columns=data.columns,
         dtype="uint8" if data.X.dtype == np.uint8 else "float32",

@@ -9,12 +9,13 @@ import numpy as np
 from dfpipe.catalog import VideoRef
 from dfpipe.dataset import join_features
 from dfpipe.errors import CatalogError, ModelNotFoundError
-from dfpipe.extract import decode_crop, extract_fingerprint, extract_video
+from dfpipe.extract import decode_crop, extract_fingerprint
 from dfpipe.features import compute
+from dfpipe.isolation import extract_isolated
 from dfpipe.models import Bundle, predict_proba
 from dfpipe.models.metrics import THRESHOLD
 from dfpipe.plan import feature_fingerprint
-from dfpipe.settings import LimitSettings, S3Settings
+from dfpipe.settings import FrameSettings, LimitSettings, S3Settings
 from dfpipe.shards import VideoStatus
 from dfpipe.storage import open_location, storage_errors
 
@@ -36,7 +37,7 @@ class Verdict:
     frames: int
     """Frames looked at."""
     faces: int
-    """Of those, with a face."""
+    """Faces in them that were scored."""
     status: VideoStatus
     """How extraction ended."""
     reason: str
@@ -76,8 +77,10 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         size_bytes = int(location.fs.size(location.path))
     name = hashlib.blake2b(location.url.encode(), digest_size=8).hexdigest()
     preprocessing = bundle.preprocessing
-    rows = extract_video(
-        VideoRef(name, location.url, size_bytes, content_id=""), settings=preprocessing.extract, limits=limits, s3=s3
+    # Only crops are judged.
+    settings = preprocessing.extract.model_copy(update={"frames": FrameSettings(keep=False), "face_video": None})
+    rows = extract_isolated(
+        VideoRef(name, location.url, size_bytes, content_id=""), settings=settings, limits=limits, s3=s3
     )
     scores: list[float] = []
     if rows.faces:

@@ -55,4 +55,4 @@ def test_the_next_run_does_only_the_rest(dfpipe, tmp_path, sent, code):
     # What was committed was not done again.
     assert committed.items() <= {row["video_id"]: row["finished_at"] for row in ledger}.items()
     faces = Counter(row["video_id"] for row in rows(tmp_path, "faces"))
-    assert faces == {row["video_id"]: row["frames_with_face"] for row in ledger if row["frames_with_face"]}
+    assert faces == {row["video_id"]: row["faces_kept"] for row in ledger if row["faces_kept"]}

@@ -56,13 +56,15 @@ def test_plan_says_what_the_run_then_does(first_run):
 
 
 def test_every_video_is_in_the_ledger_once(first_run, dfpipe):
-    ledger = read(dfpipe, "videos", ["video_id", "status", "frames_wanted", "frames_decoded", "frames_with_face"])
+    counts = ["frames_wanted", "frames_decoded", "frames_with_face", "faces_found", "faces_kept"]
+    ledger = read(dfpipe, "videos", ["video_id", "status", *counts])
     assert len({row["video_id"] for row in ledger}) == len(ledger) == 24
     for row in ledger:
         assert row["frames_wanted"] == row["frames_decoded"] == 2
-        assert row["status"] == ("ok" if row["frames_with_face"] else "no_face")
+        assert row["status"] == ("ok" if row["faces_kept"] else "no_face")
     faces = read(dfpipe, "faces", ["video_id", "frame_index"])
-    assert len(faces) == sum(row["frames_with_face"] for row in ledger) == first_run[1]["faces"]
+    assert len(faces) == sum(row["faces_kept"] for row in ledger) == first_run[1]["faces"]
+    assert len(read(dfpipe, "detections", ["video_id"])) == sum(row["faces_found"] for row in ledger)
     assert len(read(dfpipe, "frames", ["video_id"])) == 48
     assert len(read(dfpipe, "features", ["video_id"])) == 2 * len(faces)
 

@@ -35,7 +35,7 @@ def test_every_real_video_has_faces(dfpipe):
     labels = {row["video_id"]: row["label"] for row in read(dfpipe, "catalog")}
     ledger = {row["video_id"]: row for row in read(dfpipe, "videos")}
     real = [ledger[video] for video, label in labels.items() if label == "real"]
-    assert (len(real), sum(row["frames_with_face"] > 0 for row in real)) == (20, 20)
+    assert (len(real), sum(row["faces_kept"] > 0 for row in real)) == (20, 20)
 
 
 def test_every_video_is_in_the_ledger_once(dfpipe):

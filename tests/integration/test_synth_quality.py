@@ -12,8 +12,8 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
-from dfpipe.faces import crop_face, open_detector
-from dfpipe.settings import DetectorSettings, LimitSettings
+from dfpipe.faces import Face, crop_face, open_detector
+from dfpipe.settings import CropSettings, LimitSettings, MtcnnSettings
 from dfpipe.synth import write_dataset
 from dfpipe.synth.person import SKIN_TONES, draw_person
 from dfpipe.video import every, open_video
@@ -39,12 +39,12 @@ class Look:
 def look_at_take(take: tuple[Path, Path]) -> tuple[Look, Look]:
     """Look at the real video and the fake of one take."""
     facts, pictures = zip(*(read(path) for path in take), strict=True)
-    boxes = [[find(image) for image in images] for images in pictures]
+    faces = [[find(image) for image in images] for images in pictures]
     # One blank for both: each twin's own box would show, by its place alone, what the detector made of the face.
     blanks = {
         number: both_boxes(pair)
-        for number, pair in enumerate(zip(*boxes, strict=True))
-        if all(box is not None for box in pair)
+        for number, pair in enumerate(zip(*faces, strict=True))
+        if all(face is not None for face in pair)
     }
     return tuple(
         Look(
@@ -52,15 +52,15 @@ def look_at_take(take: tuple[Path, Path]) -> tuple[Look, Look]:
             num_frames=len(images),
             crops=np.stack(
                 [
-                    residual(crop_face(image, box, size_px=320, margin_fraction=0))
-                    for image, box in zip(images, found, strict=True)
-                    if box is not None
+                    residual(crop_face(image, face, CropSettings()))
+                    for image, face in zip(images, found, strict=True)
+                    if face is not None
                 ]
             ),
             facts=fact,
             outside=np.stack([describe_outside(images[number], blank) for number, blank in blanks.items()]),
         )
-        for path, fact, images, found in zip(take, facts, pictures, boxes, strict=True)
+        for path, fact, images, found in zip(take, facts, pictures, faces, strict=True)
     )
 
 
@@ -72,13 +72,14 @@ def read(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
     return np.array([[*facts, info.num_frames, info.width, info.height, info.frame_rate]]), images
 
 
-def find(image: np.ndarray) -> np.ndarray | None:
-    faces = open_detector(DetectorSettings()).detect([image])[0]
-    return faces[0].box if faces else None
+def find(image: np.ndarray) -> Face | None:
+    faces = open_detector(MtcnnSettings()).detect([image])[0]
+    return faces[0] if faces else None
 
 
-def both_boxes(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.minimum(pair[0][:2], pair[1][:2]), np.maximum(pair[0][2:], pair[1][2:])])
+def both_boxes(pair: tuple[Face, Face]) -> np.ndarray:
+    first, second = (face.box for face in pair)
+    return np.concatenate([np.minimum(first[:2], second[:2]), np.maximum(first[2:], second[2:])])
 
 
 def residual(image: np.ndarray) -> np.ndarray:

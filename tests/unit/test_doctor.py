@@ -143,3 +143,15 @@ def test_memory_is_what_the_control_group_leaves(tmp_path, groups, files, expect
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     assert usable_memory_bytes(root=tmp_path) == expected
+
+
+def test_weights_that_are_optional_are_no_fault_until_they_are_damaged(ask, tmp_path, monkeypatch):
+    monkeypatch.setenv("DFPIPE_MODELS", str(tmp_path / "models"))
+    assert ask()["retinaface weights"].ok is None
+    assert "dfpipe models fetch retinaface" in ask()["retinaface weights"].advice
+    assert "commercial" not in ask()["retinaface weights"].detail
+    assert ask()["dlib weights"].detail == "not fetched; not for commercial use (learned from iBUG 300-W)"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/retinaface-frozen_graph.pb").write_bytes(b"half of it")
+    assert ask()["retinaface weights"].ok is False
+    assert "dfpipe models fetch retinaface" in ask()["retinaface weights"].advice

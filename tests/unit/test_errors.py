@@ -17,6 +17,7 @@ CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issu
         ("SettingsError", ValueError),
         ("CatalogError", ValueError),
         ("StoreError", OSError),
+        ("LossError", RuntimeError),
         ("TrainingDataError", ValueError),
         ("ModelNotFoundError", LookupError),
         ("ServiceError", RuntimeError),

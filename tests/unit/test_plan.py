@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from dfpipe import plan
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.settings import CropSettings, ExtractSettings, PixelsSettings, S3Settings, TrainSettings
-from dfpipe.shards import SCHEMAS, open_tables
-from dfpipe.testing import finish_faces, make_video
+from dfpipe.shards import open_tables
+from dfpipe.testing import finish_faces, make_row, make_video
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_failed_videos_are_not_usable_but_done(tables):
 
 
 def test_features_are_planned_for_every_face_shard_that_lacks_them(tables):
-    row = dict.fromkeys(SCHEMAS["faces"].names, 0) | {"video_id": "a", "content_id": "c", "crop_png": b""}
+    row = make_row("faces", video_id="a", content_id="c")
     for shard in ("s1", "s2"):
         tables.commit([tables.write_shard("faces", [row], fingerprint="fp", shard=shard)], run_id="r")
     (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint="fp")
     assert (todo.shards, todo.kept) == (("s1", "s2"), 0)
-    values = {"video_id": "a", "content_id": "c", "frame_index": 0, "feature": "pixels", "dtype": "|u1", "values": b""}
+    values = make_row("features", video_id="a", content_id="c", feature="pixels", dtype="|u1")
     tables.commit([tables.write_shard("features", [values], fingerprint=todo.fingerprint, shard="s1")], run_id="r")
     (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint="fp")
     assert (todo.shards, todo.kept) == (("s2",), 1)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dfpipe import settings as module
 from dfpipe.errors import SettingsError
-from dfpipe.settings import PixelsSettings, ResidualSettings, Settings, load_settings
+from dfpipe.settings import PixelsSettings, ResidualSettings, Settings, load_settings, loading
+from dfpipe.settings.section import Section
 
 HUSH = "hush0secret"
 
@@ -61,7 +62,7 @@ def test_a_section_can_be_reached_below_a_null(tmp_path):
     assert chosen.s3.region == "eu-central-1"
 
 
-@pytest.mark.parametrize("name", sorted(module.ENV_NOT_SETTINGS))
+@pytest.mark.parametrize("name", sorted(loading.ENV_NOT_SETTINGS))
 def test_variables_that_are_no_settings_are_let_be(name):
     assert load(environ={name: "x"}) == Settings()
 
@@ -197,7 +198,7 @@ def test_settings_are_frozen():
         Settings().source = "other"  # type: ignore[misc]
 
 
-SECTIONS = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, module.Section)]
+SECTIONS = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Section)]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

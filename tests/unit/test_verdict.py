@@ -7,7 +7,7 @@ from dfpipe.errors import CatalogError, ModelNotFoundError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.models import Bundle, ColumnBlock, Preprocessing
 from dfpipe.plan import feature_fingerprint
-from dfpipe.settings import ExtractSettings, LimitSettings, PixelsSettings, S3Settings
+from dfpipe.settings import ExtractSettings, FaceVideoSettings, LimitSettings, PixelsSettings, S3Settings
 from dfpipe.verdict import judge
 
 PIXELS = PixelsSettings(size_px=4)
@@ -47,9 +47,21 @@ def video(tmp_path, monkeypatch):
     from dfpipe.extract import VideoRows
 
     rows = VideoRows({"frames_decoded": 3, "status": "ok", "reason": ""}, faces=[{"crop_png": b""}] * 2)
-    monkeypatch.setattr("dfpipe.verdict.extract_video", lambda *_, **__: rows)
+    monkeypatch.setattr("dfpipe.verdict.extract_isolated", lambda *_, **__: rows)
     monkeypatch.setattr("dfpipe.verdict.decode_crop", lambda _: np.zeros((320, 320, 3), np.uint8))
     return path
+
+
+def test_nothing_is_made_that_is_not_judged(video, monkeypatch):
+    from dfpipe import verdict
+
+    seen = []
+    known = verdict.extract_isolated
+    monkeypatch.setattr(verdict, "extract_isolated", lambda *_, **how: seen.append(how["settings"]) or known())
+    settings = ExtractSettings(face_video=FaceVideoSettings())
+    faces = extract_fingerprint(settings)
+    verdict_on(video, extract=settings, feature_fingerprints=(feature_fingerprint(PIXELS, faces),))
+    assert (seen[0].frames.keep, seen[0].face_video) == (False, None)
 
 
 # The threshold itself is fake, as in every figure that was measured.

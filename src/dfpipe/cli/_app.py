@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
 
 from dfpipe import progress
 from dfpipe.settings import Settings, load_settings
@@ -24,6 +26,7 @@ __all__ = [
     "app",
     "err",
     "out",
+    "print_table",
     "progress_bars",
     "read_settings",
     "say_json",
@@ -57,6 +60,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the se
 
 DEFAULT_CONFIG = Path("dfpipe.yaml")
 
+MAX_WIDTH = 2**14
+"""Characters in the widest table."""
+
 
 def wants_json() -> bool:
     """Say whether --json was given, also while the command line itself is what is wrong."""
@@ -86,6 +92,12 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)
+
+
+def print_table(table: RichTable) -> None:
+    """Print a table as wide as it is; its cells are never cut or folded, as they may be copied."""
+    width = Measurement.get(out, out.options.update(max_width=MAX_WIDTH), table).maximum
+    Console(highlight=False, width=width).print(table, crop=False)
 
 
 @contextmanager

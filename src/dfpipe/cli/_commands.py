@@ -1,7 +1,7 @@
 """Commands that start no flow."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from dfpipe.cli._app import (
     app,
     err,
     out,
+    print_table,
     progress_bars,
     read_settings,
     say_json,
@@ -165,15 +166,16 @@ def catalog(
 
 @app.command()
 def status(
-    failures: Annotated[bool, typer.Option("--failures", help="List every video that is not ok, with its reason.")] = (
-        False
-    ),
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List every video that gave no face, with its reason.")
+    ] = (False),
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the ledger: the catalog's videos by state and reason, under the present settings."""
+    from dfpipe.report import printable
     from dfpipe.status import read_status
 
     settings = read_settings(config, overrides)
@@ -181,18 +183,20 @@ def status(
     if json_output:
         say_json(report)
         return
-    out.print(f"store {report.store}, fingerprint {report.fingerprint}")
-    table = RichTable("status", "videos", "frames wanted", "decoded", "with a face", box=None)
+    out.print(f"store {report.store}, fingerprint {report.fingerprint}", markup=False, soft_wrap=True)
+    table = RichTable("status", box=None)
+    for heading in ("videos", "frames wanted", "decoded", "missing", "with a face", "without", "faces kept"):
+        table.add_column(heading, justify="right")
     for row in report.statuses:
-        numbers = (row.videos, row.frames_wanted, row.frames_decoded, row.frames_with_face)
-        table.add_row(row.status, *(str(number) for number in numbers))
-    out.print(table)
+        table.add_row(*(str(value) for value in astuple(row)))
+    print_table(table)
     if not report.statuses:
         out.print("no run has written a catalog to this store yet")
     for failure in report.failures if failures else ():
-        out.print(f"{failure.status:>12}  {failure.video_id}: {failure.reason}", soft_wrap=True, markup=False)
+        line = printable(f"{failure.video_id}: {failure.reason}")
+        out.print(f"{failure.status:>12}  {line}", soft_wrap=True, markup=False)
     if report.failures and not failures:
-        out.print(f"{len(report.failures)} videos are not ok; list them with --failures")
+        out.print(f"{len(report.failures)} videos were looked at and gave no face; list them with --failures")
 
 
 @app.command("config")

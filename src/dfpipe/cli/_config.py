@@ -19,7 +19,7 @@ def _lines(section: BaseModel, values: Mapping[str, Any], *, indent: str) -> Ite
         value = getattr(section, name)
         if indent == "" and isinstance(value, BaseModel):
             yield ""
-        yield f"{indent}# {field.description}"
+        yield from (f"{indent}# {line.strip()}" for line in (field.description or "").splitlines())
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:"
             yield from _lines(value, values[name], indent=indent + "  ")

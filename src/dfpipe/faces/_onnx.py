@@ -10,4 +10,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-__all__ = ["ort"]
+__all__ = ["ort", "start_session"]
+
+
+def start_session(model: bytes) -> ort.InferenceSession:
+    """Start a serialised model on one core."""
+    options = ort.SessionOptions()
+    # A worker is one core; more threads here would fight with the other workers.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Sizes differ from call to call, so a remembered memory plan never fits.
+    options.enable_mem_pattern = False
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

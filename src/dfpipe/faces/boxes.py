@@ -9,7 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["add_margin", "clip", "iou", "nms", "regress", "square"]
+__all__ = ["Boxes", "add_margin", "clip", "iou", "nms", "regress", "square", "whole_pixels"]
+
+# Boxes compared with each other at once: bounds the memory, which would grow with the square of their number.
+NMS_BLOCK = 256
 
 Boxes = NDArray[np.floating[Any]]
 Overlap = Literal["union", "smaller"]
@@ -35,9 +38,10 @@ def iou(first: Boxes, second: Boxes, *, over: Overlap = "union") -> Boxes:
     >>> iou(np.array([[0.0, 0, 10, 10]]), np.array([[0.0, 0, 10, 5], [20, 20, 30, 30]])).tolist()
     [[0.5, 0.0]]
     """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common: Boxes = np.prod(np.clip(high - low, 0, None), axis=2)
+    # Edge by edge: arrays of shape (n, m, 2) take three times as long.
+    widths = np.minimum(first[:, 2, None], second[:, 2]) - np.maximum(first[:, 0, None], second[:, 0])
+    heights = np.minimum(first[:, 3, None], second[:, 3]) - np.maximum(first[:, 1, None], second[:, 1])
+    common: Boxes = np.maximum(widths, 0) * np.maximum(heights, 0)
     areas_first = _areas(first)[:, None]
     areas_second = _areas(second)[None, :]
     whole = areas_first + areas_second - common if over == "union" else np.minimum(areas_first, areas_second)
@@ -73,13 +77,18 @@ def nms(boxes: Boxes, scores: Boxes, *, threshold: float, over: Overlap = "union
     [1, 2]
     """
     order = np.argsort(-scores, kind="stable")
-    ranked = boxes[order]
-    clash = iou(ranked, ranked, over=over) > threshold
-    alive = np.ones(len(ranked), dtype=np.bool_)
-    for rank in range(len(ranked)):
-        if alive[rank]:
-            alive[rank + 1 :] &= ~clash[rank, rank + 1 :]
-    return order[alive]
+    kept = np.empty(0, np.intp)
+    for start in range(0, len(order), NMS_BLOCK):
+        block = order[start : start + NMS_BLOCK]
+        if len(kept):
+            block = block[~(iou(boxes[block], boxes[kept], over=over) > threshold).any(axis=1)]
+        clash = iou(boxes[block], boxes[block], over=over) > threshold
+        alive = np.ones(len(block), dtype=np.bool_)
+        for rank in range(len(block)):
+            if alive[rank]:
+                alive[rank + 1 :] &= ~clash[rank, rank + 1 :]
+        kept = np.concatenate([kept, block[alive]])
+    return kept
 
 
 def regress(boxes: Boxes, offsets: Boxes) -> Boxes:
@@ -136,6 +145,23 @@ def clip(boxes: Boxes, *, width_px: int, height_px: int) -> Boxes:
     return np.clip(boxes, 0, np.array([width_px, height_px, width_px, height_px], dtype=boxes.dtype))
 
 
+def whole_pixels(boxes: Boxes, *, width_px: int, height_px: int) -> NDArray[np.intp]:
+    """Return the pixels of a picture that each box covers: cut off at the picture's edges, then to the nearest pixel.
+
+    Returns
+    -------
+    ndarray of intp
+        Shape (n, 4): first column, first row, and one past the last of each; where a box covers no pixel, the first
+        is not below the last.
+
+    Examples
+    --------
+    >>> whole_pixels(np.array([[-5.0, 2.4, 50, 9.6]]), width_px=20, height_px=10).tolist()
+    [[0, 2, 20, 10]]
+    """
+    return np.rint(clip(boxes, width_px=width_px, height_px=height_px)).astype(np.intp)
+
+
 def _areas(boxes: Boxes) -> Boxes:
-    areas: Boxes = np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+    areas: Boxes = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
     return areas

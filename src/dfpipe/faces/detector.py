@@ -17,17 +17,16 @@ class Face:
     box: NDArray[np.float32]
     """Shape (4,): x1, y1, x2, y2; may reach beyond the picture."""
     score: float
-    """Confidence, 0 to 1."""
+    """Confidence: 0 to 1 from networks; dlib and cascade have scales of their own."""
     landmarks: NDArray[np.float32]
-    """Shape (5, 2), x then y: left eye, right eye, nose, left and right mouth corner, as seen in the picture."""
+    """Shape (5, 2), x then y: left eye, right eye, nose, left and right mouth corner, as seen in the picture; not a
+    number from detectors that know none."""
+    landmarks_68: NDArray[np.float32] | None = None
+    """Shape (68, 2), x then y, in the order of the iBUG 300-W annotation; None from all detectors but dlib."""
 
 
 class Detector(Protocol):
     """Finds faces in pictures."""
-
-    @property
-    def name(self) -> str:
-        """Name in the settings."""
 
     @property
     def weights_sha256(self) -> str:

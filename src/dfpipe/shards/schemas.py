@@ -8,15 +8,47 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-__all__ = ["CATALOG", "FACES", "FEATURES", "FRAMES", "LANDMARKS", "SCHEMAS", "VIDEOS", "Table", "VideoStatus"]
+from dfpipe.errors import VideoFault
 
-Table = Literal["catalog", "frames", "faces", "videos", "features"]
+__all__ = [
+    "CATALOG",
+    "DETECTIONS",
+    "EXTRACTED",
+    "FACES",
+    "FACE_VIDEOS",
+    "FEATURES",
+    "FRAMES",
+    "LANDMARKS",
+    "REJECTIONS",
+    "SCHEMAS",
+    "VIDEOS",
+    "Table",
+    "VideoStatus",
+]
 
-VideoStatus = Literal["ok", "no_face", "empty", "corrupt", "unsupported", "too_large", "too_long", "timeout", "crashed"]
+Table = Literal["catalog", "frames", "detections", "faces", "face_videos", "videos", "features"]
+
+EXTRACTED: tuple[Table, ...] = ("frames", "detections", "faces", "face_videos", "videos")
+"""Tables that the faces stage writes, in the order of their commits: the ledger is last, as planning reads it."""
+
+VideoStatus = Literal["ok", "no_face", VideoFault]
 """The one state in which a video ends, for a given fingerprint."""
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The five points of a face, in the order in which detectors give them; left and right are the picture's."""
+
+REJECTIONS: dict[str, str] = {
+    "other_person": "of somebody else than the person chosen",
+    "small": "smaller than quality.min_size_px",
+    "blurred": "less sharp than quality.min_sharpness",
+    "dark": "darker than quality.min_brightness",
+    "bright": "brighter than quality.max_brightness",
+    "turned": "turned further than quality.max_yaw_degrees",
+    "border": "touching the border of the picture",
+    "few_frames": "of a video of which fewer frames than min_frames could be decoded",
+    "uncut": "with no pixel of their box in the picture",
+}
+"""Why a face that was found is not kept; each is counted under the first reason that holds."""
 
 
 def _field(name: str, kind: Any, doc: str, *, nullable: bool = False) -> pa.Field:
@@ -53,24 +85,68 @@ FRAMES = pa.schema(
     ]
 )
 
+_FACE = [
+    _field("video_id", pa.string(), "key of the video"),
+    _field("content_id", pa.string(), "content the face was found in"),
+    _field("frame_index", pa.int32(), "position of its frame in presentation order, from 0"),
+    _field("pts_seconds", pa.float64(), "presentation time in seconds"),
+    _field("track", pa.int32(), "person: the same number is the same person in every frame; 0 is the one chosen"),
+    _field("score", pa.float32(), "detector's confidence, 0 to 1; dlib and cascade have scales of their own"),
+    *(_field(name, pa.float32(), f"box edge {name} in pixels of the full frame") for name in ("x1", "y1", "x2", "y2")),
+    *(
+        _field(
+            f"{point}_{axis}",
+            pa.float32(),
+            f"{point} {axis} in pixels of the full frame; null from detectors without landmarks",
+            nullable=True,
+        )
+        for point in LANDMARKS
+        for axis in ("x", "y")
+    ),
+    _field(
+        "landmarks_68",
+        pa.list_(pa.float32()),
+        "x then y of 68 points in pixels of the full frame; null from all detectors but dlib",
+        nullable=True,
+    ),
+    _field("size_px", pa.float32(), "shorter side of the box in pixels of the full frame"),
+    _field("sharpness", pa.float32(), "variance of the Laplacian of the grey face at 112 x 112 pixels", nullable=True),
+    _field("brightness", pa.float32(), "mean of the grey values in the box, 0 to 255", nullable=True),
+    _field(
+        "yaw_degrees",
+        pa.float32(),
+        "rough turn of the head, positive where the nose points to the picture's right; null without landmarks",
+        nullable=True,
+    ),
+    _field("touches_border", pa.bool_(), "the box reaches the border of the picture or beyond"),
+]
+
 FACES = pa.schema(
     [
-        _field("video_id", pa.string(), "key of the video"),
-        _field("content_id", pa.string(), "content the face was found in"),
-        _field("frame_index", pa.int32(), "position of its frame in presentation order, from 0"),
-        _field("pts_seconds", pa.float64(), "presentation time in seconds"),
-        _field("score", pa.float32(), "detector's confidence, 0 to 1"),
-        *(
-            _field(name, pa.float32(), f"box edge {name} in pixels of the full frame")
-            for name in ("x1", "y1", "x2", "y2")
-        ),
-        *(
-            _field(f"{point}_{axis}", pa.float32(), f"{point} {axis} in pixels of the full frame")
-            for point in LANDMARKS
-            for axis in ("x", "y")
-        ),
+        *_FACE,
         _field("crop_size_px", pa.int32(), "width and height of the crop in pixels"),
         _field("crop_png", pa.large_binary(), "the crop as PNG, RGB"),
+        _field("fingerprint", pa.string(), "settings that wrote the row"),
+    ]
+)
+
+DETECTIONS = pa.schema(
+    [
+        *_FACE,
+        _field("rejected", pa.string(), "why it is not in faces, a key of REJECTIONS; null where it is", nullable=True),
+        _field("fingerprint", pa.string(), "settings that wrote the row"),
+    ]
+)
+
+FACE_VIDEOS = pa.schema(
+    [
+        _field("video_id", pa.string(), "key of the video"),
+        _field("content_id", pa.string(), "content the clip was made of"),
+        _field("size_px", pa.int32(), "width and height of the clip in pixels"),
+        _field("num_frames", pa.int32(), "frames in the clip"),
+        _field("frames_with_face", pa.int32(), "of those, showing the face; the rest show the whole frame"),
+        _field("frame_rate", pa.float64(), "frames per second"),
+        _field("mp4", pa.large_binary(), "the clip, H.264 in mp4"),
         _field("fingerprint", pa.string(), "settings that wrote the row"),
     ]
 )
@@ -85,17 +161,38 @@ VIDEOS = pa.schema(
         _field("codec", pa.string(), "video codec", nullable=True),
         _field("width", pa.int32(), "pixels as shown, after rotation", nullable=True),
         _field("height", pa.int32(), "pixels as shown, after rotation", nullable=True),
+        _field("rotation_degrees", pa.int32(), "turned counter-clockwise by this to be shown", nullable=True),
+        _field("pixel_format", pa.string(), "as stored, such as yuv420p", nullable=True),
         _field("frame_rate", pa.float64(), "average frames per second", nullable=True),
+        _field("is_variable_rate", pa.bool_(), "frames are not shown for equal times", nullable=True),
         _field("num_frames", pa.int64(), "frames counted from the packets", nullable=True),
+        _field("num_keyframes", pa.int64(), "key frames among them", nullable=True),
         _field("duration_seconds", pa.float64(), "duration", nullable=True),
-        _field("frames_wanted", pa.int32(), "frames the sampling asked for"),
-        _field("frames_decoded", pa.int32(), "of those, decoded"),
-        _field("frames_with_face", pa.int32(), "of those, with a face kept"),
+        _field("has_audio", pa.bool_(), "the file has a sound track", nullable=True),
+        _field("frames_asked", pa.int32(), "frames taken of a video that is long enough", nullable=True),
+        _field("frames_wanted", pa.int32(), "frames that it takes of this one: decoded + missing"),
+        _field(
+            "frames_decoded",
+            pa.int32(),
+            "of those, decoded and looked at: with a face + without",
+        ),
+        _field("frames_missing", pa.int32(), "of those, not to be decoded, or beyond the end"),
+        _field("frames_with_face", pa.int32(), "decoded frames in which a face was found"),
+        _field("frames_with_kept_face", pa.int32(), "of those, frames of which a face was kept"),
+        _field("frames_without_face", pa.int32(), "decoded frames in which none was found"),
+        _field("faces_found", pa.int32(), "faces the detector found: kept + rejected"),
+        _field("faces_kept", pa.int32(), "of those, kept"),
+        *(_field(f"faces_rejected_{name}", pa.int32(), f"of those, {doc}") for name, doc in REJECTIONS.items()),
         _field("size_bytes", pa.int64(), "size of the file"),
+        _field(
+            "cpu_seconds",
+            pa.float64(),
+            "processor time spent on it; time on the clock where its process was lost",
+        ),
         _field("decode_seconds", pa.float64(), "time spent probing and decoding"),
         _field("detect_seconds", pa.float64(), "time spent finding faces"),
-        _field("encode_seconds", pa.float64(), "time spent cropping and encoding pictures"),
-        _field("shard", pa.string(), "name of the shard that holds its rows"),
+        _field("encode_seconds", pa.float64(), "time spent cropping and encoding, and on the clip of the face"),
+        _field("shard", pa.string(), "name of the files that hold its rows in the other tables"),
         _field("run_id", pa.string(), "run that wrote the row"),
         _field("finished_at", pa.timestamp("us", tz="UTC"), "when"),
         _field("fingerprint", pa.string(), "settings that wrote the row"),
@@ -107,6 +204,7 @@ FEATURES = pa.schema(
         _field("video_id", pa.string(), "key of the video"),
         _field("content_id", pa.string(), "content it was computed from"),
         _field("frame_index", pa.int32(), "position of its frame in presentation order, from 0"),
+        _field("track", pa.int32(), "person, as in faces"),
         _field("feature", pa.string(), "name of the feature set"),
         _field("dtype", pa.string(), "NumPy dtype of values, little endian: |u1 or <f4"),
         _field("values", pa.large_binary(), "the row's values, raw; numpy.frombuffer(values, dtype)"),
@@ -117,7 +215,9 @@ FEATURES = pa.schema(
 SCHEMAS: dict[Table, pa.Schema] = {
     "catalog": CATALOG,
     "frames": FRAMES,
+    "detections": DETECTIONS,
     "faces": FACES,
+    "face_videos": FACE_VIDEOS,
     "videos": VIDEOS,
     "features": FEATURES,
 }

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from dfpipe import __version__
+from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.settings import S3Settings
-from dfpipe.shards.schemas import SCHEMAS, Table
+from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, open_location, storage_errors
 
 __all__ = ["ShardFile", "Tables", "open_tables"]
@@ -36,6 +38,10 @@ READERS = 8
 """Files read at once: requests to a store are mostly waiting."""
 
 VIDEO_IDS = pa.schema([pa.field("video_id", pa.string())])
+SHARDS = pa.schema([pa.field("shard", pa.string())])
+
+BY_CHANCE = frozenset({"run_id", "finished_at", "cpu_seconds", "decode_seconds", "detect_seconds", "encode_seconds"})
+"""Columns of the ledger in which two attempts differ although they found the same."""
 
 SHARD_PATH = re.compile(r"fingerprint=(?P<fingerprint>[^/]+)/(?P<shard>[^/]+)\.parquet")
 """Path of a shard's file below its table."""
@@ -103,29 +109,70 @@ class Tables:
         if earlier is not None:
             return earlier
         schema = SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint"))
-        data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        if data.num_rows == 0:
+        if len(rows) == 0:
             return None
-        keys = [name for name in ("video_id", "frame_index") if name in schema.names]
-        data = data.cast(schema).sort_by([(name, "ascending") for name in keys])
         # Encoded in memory first: a ParquetWriter that is interrupted leaves a valid, shorter file behind.
         buffer = io.BytesIO()
-        rows_per_group = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
-        pq.write_table(data, buffer, compression="zstd", row_group_size=rows_per_group)
-        span = pc.min_max(data["video_id"]).as_py()
+        with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+            for group in _row_groups(rows, schema):
+                writer.write_table(group)
+        ids = rows["video_id"].to_pylist() if isinstance(rows, pa.Table) else [row["video_id"] for row in rows]
         file = ShardFile(
             table=table,
             fingerprint=fingerprint,
             shard=shard,
             size_bytes=buffer.tell(),
-            rows=data.num_rows,
-            first_video_id=span["min"],
-            last_video_id=span["max"],
+            rows=len(ids),
+            first_video_id=min(ids),
+            last_video_id=max(ids),
         )
         if self.location(table).child(file.path).create_bytes(buffer.getvalue()):
             return file
         # Another attempt was faster by a moment; what it put is what counts.
         return self._find_file(table, fingerprint, shard)
+
+    def write_extracted(
+        self,
+        rows: Mapping[Table, Sequence[Mapping[str, Any]]],
+        ledger: Sequence[Mapping[str, Any]],
+        *,
+        fingerprint: str,
+        shard: str,
+    ) -> list[ShardFile | None]:
+        """Put all that extraction gives of a shard, so that its tables always speak of the same attempt.
+
+        Two attempts may end differently, as a video that is done in time by one may not be by the other. So the files
+        of pictures and faces carry the ending in their name, and the ledger, which is put last and of which there is
+        one for a shard, names in its column ``shard`` the files that belong to it. Those of an attempt that came too
+        late are never committed.
+
+        Parameters
+        ----------
+        rows
+            Rows by table, without the ledger's.
+        ledger
+            One row for every video, without ``shard``.
+        fingerprint, shard
+            Partition, and name of the ledger's file.
+
+        Returns
+        -------
+        list of ShardFile or None
+            What is to be committed, in the order of `EXTRACTED`.
+        """
+        ending = digest([{name: row[name] for name in row if name not in BY_CHANCE} for row in ledger])
+        files = f"{shard}-{ending}"
+        for table in EXTRACTED[:-1]:
+            self.write_shard(table, rows[table], fingerprint=fingerprint, shard=files)
+        self.write_shard("videos", [{**row, "shard": files} for row in ledger], fingerprint=fingerprint, shard=shard)
+        return self._extracted(fingerprint, shard)
+
+    def _extracted(self, fingerprint: str, shard: str) -> list[ShardFile | None]:
+        """Find the ledger's file of a shard, and those that belong to it."""
+        path = f"fingerprint={fingerprint}/{shard}.parquet"
+        (files,) = set(self._read_file("videos", path, None, SHARDS)["shard"].to_pylist())
+        names = dict.fromkeys(EXTRACTED, files) | {"videos": shard}
+        return [self._find_file(table, fingerprint, names[table]) for table in EXTRACTED]
 
     def commit(self, files: Sequence[ShardFile | None], *, run_id: str) -> None:
         """Make shards visible, each table in one transaction, in the order in which the tables first appear.
@@ -197,21 +244,35 @@ class Tables:
         """Finish the commits of shards whose run died between its tables.
 
         All files of a shard are put before the first is committed, and the ledger (``videos``) is committed last.
-        So a shard seen in ``frames`` or ``faces`` but not in the ledger has all its files, and needs only the rest of
-        its commits.
+        So a shard seen in another table but not in the ledger has all its files, and needs only the rest of its
+        commits.
 
         Returns
         -------
         int
             Number of shards that were finished.
         """
-        half = (self.shards("frames", fingerprint) | self.shards("faces", fingerprint)) - self.shards(
-            "videos", fingerprint
-        )
+        *others, ledger = EXTRACTED
+        begun = {files.partition("-")[0] for table in others for files in self.shards(table, fingerprint)}
+        half = begun - self.shards(ledger, fingerprint)
         for shard in sorted(half):
-            tables: tuple[Table, ...] = ("frames", "faces", "videos")
-            self.commit([self._find_file(table, fingerprint, shard) for table in tables], run_id=run_id)
+            self.commit(self._extracted(fingerprint, shard), run_id=run_id)
         return len(half)
+
+    def add_later_columns(self) -> None:
+        """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them.
+
+        Not for several at the same time: a commit fails when the columns change under it.
+        """
+        for table, schema in SCHEMAS.items():
+            opened = self._open(table)
+            if opened is None:
+                continue
+            known = {field.name for field in opened.schema().fields}
+            later = [field.with_nullable(True) for field in schema if field.name not in known]
+            if later:
+                with storage_errors("write", self.location(table).url):
+                    opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
 
     def _find_file(self, table: Table, fingerprint: str, shard: str) -> ShardFile | None:
         location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
@@ -244,6 +305,8 @@ class Tables:
             data = parquet.read(stored, use_threads=False)
         if "fingerprint" in wanted.names and "fingerprint" not in stored:
             data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
+        for name in set(wanted.names) - set(data.column_names):
+            data = data.append_column(name, pa.nulls(data.num_rows, wanted.field(name).type))
         return data.select(wanted.names).cast(wanted)
 
     def _open(self, table: Table) -> DeltaTable | None:
@@ -279,7 +342,32 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
     """
     tables = Tables(str(open_location(store, s3).url), s3)
     open_location(tables.url, s3).check_writable()
+    tables.add_later_columns()
     return tables
+
+
+def _row_groups(rows: Sequence[Mapping[str, Any]] | pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows sorted by video, frame and person, in tables of about `ROW_GROUP_BYTES`.
+
+    Rows with pictures are turned to Arrow group by group, since all at once would take their memory twice.
+    """
+    keys = [name for name in ("video_id", "frame_index", "track") if name in schema.names]
+    if isinstance(rows, pa.Table):
+        data = rows.cast(schema).sort_by([(name, "ascending") for name in keys])
+        step = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
+        yield from (data.slice(start, step) for start in range(0, data.num_rows, step))
+        return
+    group: list[Mapping[str, Any]] = []
+    size_bytes = 0
+    for row in sorted(rows, key=lambda row: tuple(row[name] for name in keys)):
+        row_bytes = sum(len(value) for value in row.values() if isinstance(value, bytes))
+        if group and size_bytes + row_bytes > ROW_GROUP_BYTES:
+            yield pa.Table.from_pylist(group, schema=schema)
+            group, size_bytes = [], 0
+        group.append(row)
+        size_bytes += row_bytes
+    if group:
+        yield pa.Table.from_pylist(group, schema=schema)
 
 
 def _add_action(file: ShardFile) -> AddAction:

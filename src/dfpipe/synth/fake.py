@@ -11,6 +11,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from dfpipe.faces.landmarks import fit_similarity
+
 __all__ = ["Donor", "Patch", "SwapStyle", "draw_style", "lift_face", "place_face"]
 
 # Five landmarks of a face whose eyes are 1 apart, from the middle between the eyes.
@@ -155,24 +157,6 @@ def place_face(
     matched = _match_colours(face, frame[box], mask, error)
     frame[box] = cv2.blendLinear(matched, np.ascontiguousarray(frame[box]), mask, 1 - mask)
     return Patch(box=box, mask=mask)
-
-
-def fit_similarity(points: NDArray[np.float32], onto: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the turn, scale and shift, shape (2, 3), that brings points closest to others (least squares).
-
-    Examples
-    --------
-    >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    >>> fit_similarity(square, square * 2 + 3).round(6)
-    array([[ 2., -0.,  3.],
-           [ 0.,  2.,  3.]])
-    """
-    # A similarity is z -> a z + b in complex numbers, so one division solves it.
-    start, end = (np.asarray(p, np.float64) @ [1, 1j] for p in (points, onto))
-    centred = start - start.mean()
-    a = np.vdot(centred, end - end.mean()) / np.vdot(centred, centred).real
-    b = end.mean() - a * start.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def _face_mask(shape: tuple[int, ...], landmarks: NDArray[np.float32], softness: float) -> NDArray[np.float32]:

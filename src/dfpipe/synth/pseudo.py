@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfpipe.errors import CatalogError, SettingsError, VideoError
 from dfpipe.faces import open_detector
-from dfpipe.settings import DetectorSettings, LimitSettings
+from dfpipe.settings import LimitSettings, MtcnnSettings
 from dfpipe.storage import storage_errors
 from dfpipe.synth.dataset import DEFAULT_STRENGTH
 from dfpipe.synth.encode import Mp4Writer, draw_encoding
@@ -178,7 +178,7 @@ def _track(asked: tuple[Path, str, str]) -> Tracked | Skipped:
     path, name, identity = asked
     try:
         with open_video(str(path), limits=_LIMITS) as video:
-            landmarks = track_face(video, open_detector(DetectorSettings()))
+            landmarks = track_face(video, open_detector(MtcnnSettings()))
     except VideoError as error:
         return Skipped(video=name, reason=error.reason)
     except OSError as error:

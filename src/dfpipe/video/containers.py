@@ -13,7 +13,8 @@ Container = Literal["mov", "matroska", "avi", "mpegts"]
 MPEGTS_PACKET_BYTES = 188
 HEAD_BYTES = 2 * MPEGTS_PACKET_BYTES + 1
 
-FIRST_MOV_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+# A segment starts with `styp`; some writers put a `uuid` box of their own first.
+FIRST_MOV_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"})
 
 
 def sniff(head: bytes) -> Container | None:

@@ -3,24 +3,28 @@
 import io
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import BinaryIO, NoReturn, get_args
+from contextlib import nullcontext, suppress
+from typing import BinaryIO, NoReturn, TypeAlias, get_args
 
 import av
 from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.packet import Packet as AvPacket
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dfpipe.errors import VideoError, VideoFault
 from dfpipe.settings import LimitSettings
 from dfpipe.video.containers import HEAD_BYTES, Container, sniff
+from dfpipe.video.layout import breaks_off
+from dfpipe.video.packets import Packet
 
 __all__ = ["Decoder"]
 
 BUFFER_BYTES = 2**18
+
+EncodedPacket: TypeAlias = "AvPacket[VideoStream]"
 
 
 class Decoder:
@@ -31,9 +35,10 @@ class Decoder:
     Parameters
     ----------
     file
-        Seekable, opened for reading; left open.
+        Seekable, opened for reading; left open. Where it can `skim` (see `SkimmableFile`), frames are not read before
+        one is decoded.
     limits
-        Bounds on size, picture, declared duration and, from now on, time.
+        Bounds on size, picture, streams, frames, declared duration and, from now on, time.
 
     Raises
     ------
@@ -46,13 +51,19 @@ class Decoder:
         self._limits = limits
         self._deadline = time.monotonic() + limits.timeout_seconds
         self.container, self.size_bytes = self._look()
-        self._input, self._stream = self._open()
+        self._ahead: EncodedPacket | None = None
+        self._breaks_off = breaks_off(file, self.container, self.size_bytes)
+        self._open()
         self._check_declared()
         base = self._stream.time_base
         if base is None:
             self.fail("corrupt", "the video stream has no unit of time")
         self.time_base = base
         """Seconds in one unit of the packets' and frames' times."""
+        self.num_streams = len(self._input.streams)
+        """Pictures, sound, subtitles and whatever else the container declares."""
+        self.has_audio = len(self._input.streams.audio) > 0
+        """There is a sound track."""
 
     @property
     def codec(self) -> str:
@@ -68,19 +79,53 @@ class Decoder:
         """Free the decoder; the file stays open."""
         self._input.close()
 
+    def scan(self) -> list[Packet]:
+        """Return the facts of all packets in stored order, and stand before the first again; nothing is decoded.
+
+        Raises
+        ------
+        VideoError
+            ``truncated`` if the file breaks off before the frames that it promises, ``too_long`` if it has too many.
+        """
+        packets: list[Packet] = []
+        first, is_whole, most = None, True, self._limits.max_frames
+        # Seeking goes by the marks of a sample table; those of packets are a parser's, which needs the payload.
+        table = self._stream.index_entries if self.container == "mov" else ()
+        marks = (entry.is_keyframe for entry in table if entry.size)
+        skim = getattr(self._file, "skim", None)
+        with skim() if skim else nullcontext():
+            for packet in self.packets():
+                first = first or packet
+                is_whole = not packet.is_corrupt
+                packets.append(Packet(packet.pts, next(marks, packet.is_keyframe), packet.is_discard))
+                if len(packets) > most:
+                    self.fail("too_long", f"got more than {most} frames, expected at most that many")
+        self._check_whole(len(packets) - (not is_whole))
+        if first is not None and not skim:
+            self._go_back(first)
+        # Skimmed bytes may still stand in FFmpeg's buffer.
+        self.rewind()
+        return packets
+
     def rewind(self) -> None:
         """Stand before the first packet, with a fresh decoder."""
-        self.close()
-        self._input, self._stream = self._open()
+        if not self._is_fresh:
+            self.close()
+            self._open()
 
     def seek(self, pts: int) -> None:
         """Stand before the key frame shown at this time, or before an earlier one."""
+        self._is_fresh, self._ahead = False, None
         # A seek that failed shows in the frames that come next.
         with suppress(av.FFmpegError):
             self._input.seek(pts, stream=self._stream)
 
-    def packets(self) -> Iterator["Packet[VideoStream]"]:
+    def packets(self) -> Iterator[EncodedPacket]:
         """Yield the packets from here to the end, or to where the file is broken off."""
+        self._is_fresh = False
+        if self._ahead is not None:
+            packet, self._ahead = self._ahead, None
+            yield packet
         try:
             for packet in self._input.demux(self._stream):
                 if time.monotonic() > self._deadline:
@@ -88,10 +133,13 @@ class Decoder:
                 # An empty packet marks the end.
                 if packet.size:
                     yield packet
+        except MemoryError:
+            # FFmpeg's own is an FFmpegError too, but says nothing about the data.
+            raise
         except av.FFmpegError:
             return
 
-    def decode(self, packet: "Packet[VideoStream] | None", *, may_skip: bool = False) -> list[VideoFrame]:
+    def decode(self, packet: "EncodedPacket | None", *, may_skip: bool = False) -> list[VideoFrame]:
         """Return the frames that have become ready; None asks for those still held back at the end.
 
         Parameters
@@ -105,6 +153,9 @@ class Decoder:
         context.skip_frame = "NONREF" if may_skip else "DEFAULT"
         try:
             return context.decode(packet)
+        except MemoryError:
+            # As for packets.
+            raise
         except av.FFmpegError:
             # Broken data are reported in many ways. One frame is lost; those after it may come again.
             return []
@@ -131,7 +182,9 @@ class Decoder:
             self.fail("unsupported", f"not a container that is known here ({', '.join(get_args(Container))})")
         return container, size_bytes
 
-    def _open(self) -> tuple[InputContainer, VideoStream]:
+    def _open(self) -> None:
+        """Stand before the first packet of a container just opened."""
+        self._is_fresh, self._ahead = True, None
         self._file.seek(0)
         # Bounds what a stream may make the decoder allocate, whatever its container declares. Decoders round sides
         # up before they compare, hence the room.
@@ -147,12 +200,15 @@ class Decoder:
                 io_open=self._refuse,
             )
         except av.FFmpegError as error:
-            self.fail("corrupt", f"the {self.container} container is broken: {error.strerror}", cause=error)
+            # A fragmented file may be cut within the head of a fragment; of other kinds no size can be trusted here.
+            fault: VideoFault = "truncated" if self.container == "mov" and self._breaks_off else "corrupt"
+            self.fail(fault, f"the {self.container} container is broken: {error.strerror}", cause=error)
         try:
             stream = self._choose(opened)
         except VideoError:
             opened.close()
             raise
+        self._input, self._stream = opened, stream
         for other in opened.streams:
             if other is not stream:
                 other.discard = Discard.all
@@ -161,11 +217,36 @@ class Decoder:
         context.thread_count = 1
         context.thread_type = ThreadType.NONE
         context.options = options
-        return opened, stream
+
+    def _go_back(self, first: EncodedPacket) -> None:
+        """Try to stand before the first packet again after all packets were read."""
+        # Only packets were read so far, so the decoder is fresh; this spares opening the container once more.
+        self.seek(_start(first))
+        self._ahead = next(self.packets(), None)
+        self._is_fresh = self._ahead is not None and _place(self._ahead) == _place(first)
+
+    def _check_whole(self, num_packets: int) -> None:
+        """Fail if the packets that are whole are fewer than those promised."""
+        promised, breaks_off = 0, self._breaks_off
+        if self.container == "mov":
+            # Samples without a byte are no frames.
+            promised = sum(entry.size > 0 for entry in self._stream.index_entries)
+            breaks_off |= num_packets < promised or any(map(self._ends_beyond, self._input.streams))
+        elif self.container == "avi":
+            promised = self._stream.frames
+        if breaks_off:
+            of = f" of {promised}" if promised > num_packets else ""
+            self.fail("truncated", f"holds {num_packets}{of} frames: the file ends before what it declares")
+
+    def _ends_beyond(self, stream: Stream) -> bool:
+        table = stream.index_entries
+        return len(table) > 0 and table[-1].pos + table[-1].size > self.size_bytes
 
     def _choose(self, opened: InputContainer) -> VideoStream:
         if len(opened.streams) == 0:
             self.fail("corrupt", f"the {self.container} container declares no streams")
+        if len(opened.streams) > self._limits.max_streams:
+            self.fail("unsupported", f"got {len(opened.streams)} streams, expected at most {self._limits.max_streams}")
         # A cover picture is a video stream to FFmpeg.
         streams = [one for one in opened.streams.video if not one.disposition & Disposition.attached_pic]
         # Without a known codec there is no context, whatever the annotations say.
@@ -186,3 +267,11 @@ class Decoder:
 
     def _refuse(self, url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
         self.fail("unsupported", f"refers to another file or address: {url}")
+
+
+def _start(packet: EncodedPacket) -> int:
+    return packet.dts if packet.pts is None and packet.dts is not None else packet.pts or 0
+
+
+def _place(packet: EncodedPacket) -> tuple[int | None, int, int | None]:
+    return packet.pos, packet.size, packet.pts

@@ -1,10 +1,11 @@
 """What the packets' timestamps tell before anything is decoded: order, count, and where decoding can start."""
 
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-__all__ = ["Packet", "PacketTable"]
+__all__ = ["Packet", "PacketTable", "is_steady"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class PacketTable:
     ----------
     packets
         All packets of the stream in stored order.
+    has_true_times
+        The container stores presentation times; AVI does not, and what is reported for it is wrong as soon as frames
+        are reordered.
 
     Examples
     --------
@@ -36,12 +40,11 @@ class PacketTable:
     ([0, 1, 2], 2)
     """
 
-    def __init__(self, packets: Iterable[Packet]) -> None:
-        packets = list(packets)
+    def __init__(self, packets: Sequence[Packet], *, has_true_times: bool = True) -> None:
         times = [packet.pts for packet in packets]
         self.num_frames = sum(not packet.is_hidden for packet in packets)
         """Frames that are shown."""
-        self.is_complete = None not in times and len(set(times)) == len(times)
+        self.is_complete = has_true_times and None not in times and len(set(times)) == len(times)
         """Every packet has a presentation time of its own, so frames can be told apart by it."""
         self.pts = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_hidden)
         """Presentation times of the frames that are shown, rising."""
@@ -52,6 +55,12 @@ class PacketTable:
             for position, packet in enumerate(packets)
             if packet.is_key and packet.pts is not None
         ]
+
+        self.whole_from = self._keys[0][1] if self._keys and self._keys[0][0] > 0 else None
+        """Where the stream starts in the middle of a group, the time of its first key frame: what is shown before
+        leans on pictures that are not there. None for all other streams."""
+        self.keyframes = self._place_keys(packets)
+        """Positions of the shown key frames in presentation order, rising; in stored order where times tell nothing."""
 
     def key_for(self, pts: int) -> int | None:
         """Return the presentation time of the key frame from which the frame shown at ``pts`` can be decoded.
@@ -64,3 +73,32 @@ class PacketTable:
             if key_pts <= pts:
                 return key_pts if position > 0 else None
         return None
+
+    def _place_keys(self, packets: Sequence[Packet]) -> tuple[int, ...]:
+        shown = [packet for packet in packets if not packet.is_hidden]
+        if self.is_complete:
+            key_times = sorted(packet.pts for packet in shown if packet.is_key and packet.pts is not None)
+            return tuple(bisect_left(self.pts, time) for time in key_times)
+        return tuple(index for index, packet in enumerate(shown) if packet.is_key)
+
+
+def is_steady(pts: Iterable[int], *, rounding: int) -> bool:
+    """Say whether frames are shown for equal times.
+
+    Parameters
+    ----------
+    pts
+        Presentation times, rising.
+    rounding
+        By so much may two distances differ that were equal before times were rounded.
+
+    Examples
+    --------
+    >>> is_steady([0, 33, 67, 100], rounding=1)
+    True
+    >>> is_steady([0, 33, 100], rounding=1)
+    False
+    """
+    gaps = [after - before for before, after in pairwise(pts)]
+    # Where times are counted in few units, one unit more may be a frame left out.
+    return not gaps or (max(gaps) - min(gaps) <= rounding and max(gaps) < 2 * min(gaps))

@@ -1,49 +1,40 @@
 """The command line without servers: exit codes, errors, JSON, and settings that explain themselves."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dfpipe import cli
 from dfpipe.cli import _commands
 from dfpipe.cli._config import to_documented_yaml
 from dfpipe.settings import Settings, load_settings
-
-
-@pytest.fixture
-def dfpipe(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dfpipe", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_version(dfpipe):
     assert dfpipe("--version") == (0, "dfpipe 0.1.0\n", "")
 
 
+def commands_in(text):
+    """Names that a help text lists."""
+    return [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+
+
 def test_every_command_has_help_json_and_debug(dfpipe):
     code, text, _ = dfpipe("--help")
-    commands = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    commands = [[name] for name in commands_in(text)]
     assert code == 0
-    assert set(commands) >= {"synth", "catalog", "plan", "run", "status", "predict", "up", "down", "doctor", "config"}
+    names = {"synth", "catalog", "plan", "run", "status", "predict", "models", "up", "down", "doctor", "config"}
+    assert {name for (name,) in commands} >= names
     for command in commands:
-        code, text, _ = dfpipe(command, "--help")
+        code, text, _ = dfpipe(*command, "--help")
         assert code == 0
-        assert "--json" in text
-        assert "--debug" in text
+        if "Commands:" in text:
+            commands += [[*command, name] for name in commands_in(text)]
+            continue
+        assert "--json" in text, command
+        assert "--debug" in text, command
+    assert ["models", "fetch"] in commands
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["run", "--until", "dinner"], ["run", "--nonsense"]])
@@ -131,3 +122,18 @@ def test_synth_refuses_options_that_would_do_nothing(dfpipe, arguments):
     code, _, complaint = dfpipe("synth", "out", *arguments)
     assert code == 2
     assert "leave" in complaint
+
+
+def test_models_are_listed_and_missing_ones_named(dfpipe, monkeypatch, tmp_path):
+    monkeypatch.setenv("DFPIPE_MODELS", str(tmp_path / "models"))
+    code, text, _ = dfpipe("models", "list", "--json")
+    assert code == 0
+    states = {row["name"]: (row["state"], row["path"].startswith(str(tmp_path))) for row in json.loads(text)}
+    assert states == dict.fromkeys(["retinaface", "dlib", "cascade"], ("absent", True))
+    code, _, complaint = dfpipe("models", "fetch", "nonsense")
+    assert code == 2
+    assert complaint == "dfpipe: there are no weights called 'nonsense'; expected one of retinaface, dlib, cascade\n"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/retinaface-frozen_graph.pb").write_bytes(b"half of it")
+    code, text, _ = dfpipe("models", "list")
+    assert "damaged" in text

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dfpipe.faces.boxes import add_margin, clip, iou, nms, regress, square
+from dfpipe.faces import boxes
+from dfpipe.faces.boxes import add_margin, clip, iou, nms, regress, square, whole_pixels
 
 NONE = np.empty((0, 4))
 
@@ -148,7 +149,41 @@ def test_clip_twice_is_clip_once(boxes):
     assert np.all((once >= 0) & (once <= [30, 20, 30, 20]))
 
 
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        (NONE, np.empty((0, 4))),
+        (boxes_of([2, 3, 9, 9]), [[2, 3, 9, 9]]),
+        (boxes_of([2.4, 2.6, 9.4, 8.6]), [[2, 3, 9, 9]]),
+        (boxes_of([-5, -5, 99, 99]), [[0, 0, 20, 10]]),
+        # No pixel: the first is not below the last.
+        (boxes_of([-9, 2, -3, 4]), [[0, 2, 0, 4]]),
+        (boxes_of([2.6, 3, 3.4, 9]), [[3, 3, 3, 9]]),
+    ],
+)
+def test_whole_pixels(boxes, expected):
+    pixels = whole_pixels(boxes, width_px=20, height_px=10)
+    assert pixels.dtype == np.intp
+    np.testing.assert_array_equal(pixels, expected)
+
+
 def test_float32_stays_float32():
     boxes = boxes_of([0, 0, 10, 20]).astype(np.float32)
     for result in (square(boxes), add_margin(boxes, 0.1), clip(boxes, width_px=5, height_px=5), iou(boxes, boxes)):
         assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize("over", ["union", "smaller"])
+def test_nms_of_more_boxes_than_are_compared_at_once(over):
+    rng = np.random.default_rng(8)
+    corners = rng.uniform(0, 500, (3 * boxes.NMS_BLOCK + 7, 2))
+    many = np.hstack([corners, corners + rng.uniform(5, 40, corners.shape)])
+    scores = rng.permutation(len(many)) / len(many)
+    expected = []
+    overlap = iou(many, many, over=over)
+    for one in np.argsort(-scores):
+        if not any(overlap[one, better] > 0.3 for better in expected):
+            expected.append(one)
+    # So many are kept that each block meets some of the blocks before it.
+    assert len(expected) > boxes.NMS_BLOCK
+    assert nms(many, scores, threshold=0.3, over=over).tolist() == expected

@@ -1,29 +1,22 @@
-from datetime import UTC, datetime
-
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
-from dfpipe.shards import SCHEMAS, open_tables
+from dfpipe.shards import SCHEMAS, Tables, open_tables
+from dfpipe.testing import make_row
 
 
 def face(video_id, frame_index):
-    row = dict.fromkeys(SCHEMAS["faces"].names, 0.5)
-    return row | {
-        "video_id": video_id,
-        "content_id": "c",
-        "frame_index": frame_index,
-        "crop_size_px": 8,
-        "crop_png": b"png",
-    }
+    return make_row(
+        "faces", video_id=video_id, content_id="c", frame_index=frame_index, crop_size_px=8, crop_png=b"png"
+    )
 
 
 def ledger(video_id, shard="s1"):
-    row = dict.fromkeys(SCHEMAS["videos"].names, 0)
-    text = {"content_id": "c", "status": "ok", "reason": "", "container": "mp4", "codec": "h264", "run_id": "r"}
-    return row | text | {"video_id": video_id, "shard": shard, "finished_at": datetime.now(UTC)}
+    return make_row("videos", video_id=video_id, content_id="c", status="ok", run_id="r", shard=shard)
 
 
 @pytest.fixture
@@ -126,3 +119,86 @@ def test_row_groups_are_bounded_in_bytes(tables, monkeypatch):
 
     metadata = pq.read_metadata(f"{tables.location('faces').path}/{file.path}")
     assert metadata.num_row_groups >= 5
+
+
+def test_a_store_of_an_earlier_version_gets_the_columns_that_came_later(tables, monkeypatch):
+    later = SCHEMAS["faces"]
+    earlier = pa.schema([field for field in later if field.name not in {"track", "yaw_degrees"}])
+    with monkeypatch.context() as then:
+        then.setitem(SCHEMAS, "faces", earlier)
+        old = {name: value for name, value in face("a", 0).items() if name in earlier.names}
+        tables.commit([tables.write_shard("faces", [old], fingerprint="old", shard="s1")], run_id="r")
+    open_tables(tables.url, S3Settings())
+    tables.commit([tables.write_shard("faces", [face("b", 0)], fingerprint="new", shard="s2")], run_id="r")
+    rows = tables.read("faces", columns=["video_id", "track"]).to_pylist()
+    assert sorted(rows, key=lambda row: row["video_id"]) == [
+        {"video_id": "a", "track": None},
+        {"video_id": "b", "track": 0},
+    ]
+    seen = DeltaTable(tables.location("faces").url).to_pyarrow_table(columns=["video_id", "track"])
+    assert sorted(seen.to_pylist(), key=lambda row: row["video_id"]) == sorted(rows, key=lambda row: row["video_id"])
+
+
+def test_rows_are_sorted_across_row_groups_whatever_they_come_as(tables, monkeypatch):
+    monkeypatch.setattr("dfpipe.shards.tables.ROW_GROUP_BYTES", 1000)
+    rows = [face("b", number) | {"crop_png": bytes(400)} for number in (3, 1, 2, 0)] + [face("a", 7)]
+    schema = pa.schema([field for field in SCHEMAS["faces"] if field.name != "fingerprint"])
+    for shard, given in (("rows", rows), ("arrow", pa.Table.from_pylist(rows, schema=schema))):
+        file = tables.write_shard("faces", given, fingerprint="fp", shard=shard)
+        assert (file.rows, file.first_video_id, file.last_video_id) == (5, "a", "b")
+        stored = pq.ParquetFile(tables.location("faces").child(file.path).path)
+        assert stored.num_row_groups >= 2
+        read = stored.read(["video_id", "frame_index"]).to_pylist()
+        assert [(row["video_id"], row["frame_index"]) for row in read] == [("a", 7), *(("b", n) for n in range(4))]
+
+
+def extracted(kept):
+    """Rows and ledger of a video of which an attempt keeps so many faces."""
+    rows = {"frames": [], "detections": [], "faces": [face("a", n) for n in range(kept)], "face_videos": []}
+    status = "ok" if kept else "timeout"
+    ended = make_row("videos", video_id="a", content_id="c", status=status, faces_kept=kept, run_id="r")
+    del ended["shard"]
+    return rows, [ended]
+
+
+def put(tables, kept):
+    rows, ended = extracted(kept)
+    return tables.write_extracted(rows, ended, fingerprint="fp", shard="s1")
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 0), (0, 3), (2, 3)])
+def test_faces_and_ledger_are_always_those_of_one_attempt(tables, monkeypatch, first, second):
+    write = Tables.write_shard
+
+    def die_before_the_ledger(self, table, rows, **place):
+        if table == "videos":
+            raise KeyboardInterrupt
+        return write(self, table, rows, **place)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Tables, "write_shard", die_before_the_ledger)
+        with pytest.raises(KeyboardInterrupt):
+            put(tables, first)
+    tables.commit(put(tables, second), run_id="r")
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (second, second)
+
+
+def test_of_two_attempts_the_one_that_put_the_ledger_counts(tables):
+    one, other = put(tables, 3), put(tables, 1)
+    assert other == one
+    tables.commit(other, run_id="r")
+    tables.commit(one, run_id="r")
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (3, 3)
+    assert tables.shards("faces", "fp") == {ended["shard"]}
+
+
+def test_commits_that_were_begun_are_finished_with_the_files_of_their_ledger(tables):
+    files = put(tables, 2)
+    tables.commit([file for file in files if file and file.table == "faces"], run_id="r")
+    assert tables.read("videos").num_rows == 0
+    assert tables.roll_forward("fp", run_id="r") == 1
+    (ended,) = tables.read("videos").to_pylist()
+    assert (ended["faces_kept"], tables.read("faces").num_rows) == (2, 2)
+    assert tables.roll_forward("fp", run_id="r") == 0

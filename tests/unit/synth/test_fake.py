@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dfpipe.synth.fake import draw_style, fit_similarity, lift_face, place_face
+from dfpipe.synth.fake import draw_style, lift_face, place_face
 from dfpipe.synth.head import Head
 from dfpipe.synth.person import draw_person
 
@@ -12,18 +10,6 @@ FACE = np.array([[40, 50], [80, 50], [60, 75], [44, 95], [76, 95]], np.float32)
 
 def picture(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (160, 120, 3), dtype=np.uint8)
-
-
-@given(
-    angle=st.floats(-3, 3),
-    scale=st.floats(0.1, 10),
-    shift=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
-)
-def test_a_similarity_is_found_again(angle, scale, shift):
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = fit_similarity(FACE, (FACE @ turn.T + shift).astype(np.float32))
-    np.testing.assert_allclose(matrix[:, :2], turn, atol=1e-3)
-    np.testing.assert_allclose(matrix[:, 2], shift, atol=0.1)
 
 
 def test_a_fake_changes_the_face_and_nothing_else():

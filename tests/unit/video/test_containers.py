@@ -16,6 +16,8 @@ TRANSPORT = (b"G" + b"\xff" * 187) * 3
         (b"\x89PNG\r\n\x1a\n", None),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", None),
         (b"\x00\x00\x00\x20ftypisom", "mov"),
+        (b"\x00\x00\x00\x18stypmsdh", "mov"),
+        (b"\x00\x00\x00\x28uuid" + b"\x5c" * 16, "mov"),
         (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", "mov"),
         (b"\x1a\x45\xdf\xa3\x01\x00", "matroska"),
         (b"RIFF\x00\x00\x00\x00AVI LIST", "avi"),

@@ -1,6 +1,6 @@
 import pytest
 
-from dfpipe.video.packets import Packet, PacketTable
+from dfpipe.video.packets import Packet, PacketTable, is_steady
 
 
 def packets(*rows):
@@ -11,6 +11,7 @@ def packets(*rows):
 def test_no_packets():
     table = PacketTable([])
     assert (table.num_frames, table.pts, table.is_complete) == (0, [], True)
+    assert (table.keyframes, table.whole_from) == ((), None)
 
 
 def test_frames_are_counted_and_ordered_as_shown():
@@ -48,3 +49,49 @@ def test_key_for(pts, expected):
 
 def test_without_a_mark_decoding_starts_at_the_beginning():
     assert PacketTable(packets((0, ""), (1, ""))).key_for(1) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([(0, "K"), (1, ""), (2, "K")], (0, 2), id="as stored"),
+        pytest.param([(0, "K"), (4, "K"), (2, ""), (3, "")], (0, 3), id="stored before what is shown before it"),
+        pytest.param([(0, "KH"), (1, "H"), (2, "K"), (3, "")], (0,), id="hidden ones are no frames"),
+        pytest.param([(None, "K"), (None, ""), (None, "K")], (0, 2), id="no times: in stored order"),
+        pytest.param([(0, ""), (1, "")], (), id="none"),
+    ],
+)
+def test_keyframes(rows, expected):
+    assert PacketTable(packets(*rows)).keyframes == expected
+
+
+def test_times_that_the_container_does_not_store_are_not_used():
+    table = PacketTable(packets((0, "K"), (4, "K"), (2, ""), (3, "")), has_true_times=False)
+    assert not table.is_complete
+    assert table.keyframes == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [([(0, "K"), (1, "")], None), ([(1, ""), (2, ""), (6, "K"), (5, "")], 6), ([(1, ""), (2, "")], None)],
+)
+def test_where_a_stream_becomes_whole(rows, expected):
+    assert PacketTable(packets(*rows)).whole_from == expected
+
+
+@pytest.mark.parametrize(
+    ("pts", "rounding", "expected"),
+    [
+        ([], 1, True),
+        ([5], 1, True),
+        ([5, 9], 1, True),
+        ([0, 512, 1024], 1, True),
+        ([0, 33, 67, 100, 133], 1, True),
+        ([0, 33, 68], 1, False),
+        ([0, 33, 68], 2, True),
+        ([0, 1, 3, 4], 1, False),  # one left out
+        ([0, 512, 512, 1024], 600, False),  # two at once
+    ],
+)
+def test_is_steady(pts, rounding, expected):
+    assert is_steady(pts, rounding=rounding) == expected

@@ -1,0 +1,87 @@
+"""The settings: one YAML file, any key overridden by ``DFPIPE_…`` variables and by ``--set key=value``.
+
+Later sources win: defaults, the file, the environment, ``--set``.
+A nested key is ``extract.crop.size_px`` in ``--set`` and ``DFPIPE_EXTRACT__CROP__SIZE_PX`` in the environment.
+Values are read as YAML.
+Library functions never receive the whole of this: each takes the one section that concerns it.
+"""
+
+from dfpipe.settings.extract import (
+    CascadeSettings,
+    CropSettings,
+    DetectorSettings,
+    DlibSettings,
+    EverySampling,
+    ExtractSettings,
+    FaceVideoSettings,
+    FilterSettings,
+    FpsSampling,
+    FrameSettings,
+    IndexSampling,
+    KeyframeSampling,
+    LimitSettings,
+    MtcnnSettings,
+    PersonSettings,
+    QualitySettings,
+    RetinafaceR50Settings,
+    RetinafaceSettings,
+    SamplingSettings,
+    UniformSampling,
+    WindowSampling,
+)
+from dfpipe.settings.loading import load_settings
+from dfpipe.settings.report import LossSettings, ReportSettings
+from dfpipe.settings.root import STAGES, Settings, Stage
+from dfpipe.settings.section import without_password
+from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
+from dfpipe.settings.train import (
+    FeatureSettings,
+    ForestSettings,
+    PixelsSettings,
+    ResidualSettings,
+    SplitSettings,
+    TrainSettings,
+    XgboostSettings,
+)
+
+__all__ = [
+    "STAGES",
+    "CascadeSettings",
+    "CropSettings",
+    "DaskSettings",
+    "DetectorSettings",
+    "DlibSettings",
+    "EverySampling",
+    "ExtractSettings",
+    "FaceVideoSettings",
+    "FeatureSettings",
+    "FilterSettings",
+    "ForestSettings",
+    "FpsSampling",
+    "FrameSettings",
+    "IndexSampling",
+    "KeyframeSampling",
+    "LimitSettings",
+    "LossSettings",
+    "MlflowSettings",
+    "MtcnnSettings",
+    "PersonSettings",
+    "PixelsSettings",
+    "PrefectSettings",
+    "QualitySettings",
+    "ReportSettings",
+    "ResidualSettings",
+    "RetinafaceR50Settings",
+    "RetinafaceSettings",
+    "S3Settings",
+    "SamplingSettings",
+    "Settings",
+    "SplitSettings",
+    "Stage",
+    "TrainSettings",
+    "UniformSampling",
+    "WindowSampling",
+    "XgboostSettings",
+    "load_settings",
+    "without_password",
+]

@@ -1,0 +1,50 @@
+"""All settings of a run."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from dfpipe.settings.extract import ExtractSettings, LimitSettings
+from dfpipe.settings.report import LossSettings, ReportSettings
+from dfpipe.settings.section import Section
+from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
+from dfpipe.settings.train import TrainSettings
+
+__all__ = ["STAGES", "Settings", "Stage"]
+
+Stage = Literal["catalog", "faces", "features", "train"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    source: str | None = None
+    """Where the videos lie: a folder or an s3:// URL."""
+    store: str = ".dfpipe/store"
+    """Where tables and model artifacts go: a folder or an s3:// URL."""
+    state: Path = Path(".dfpipe")
+    """Local folder for servers' databases, logs and pid files."""
+    layout: Literal["auto", "ffpp", "celebdf", "dfdc", "csv"] = "auto"
+    """Layout of the source; auto finds it out."""
+    videos_per_shard: int = Field(64, ge=1)
+    """Videos handled by one Prefect task and written as one shard."""
+    extract: ExtractSettings = ExtractSettings()
+    """Frames and faces."""
+    limits: LimitSettings = LimitSettings()
+    """Bounds on a single video."""
+    losses: LossSettings = LossSettings()
+    """What a run may lose before it fails."""
+    train: TrainSettings = TrainSettings()
+    """Features, split and models."""
+    report: ReportSettings = ReportSettings()
+    """What a run's report needs to know."""
+    mlflow: MlflowSettings = MlflowSettings()
+    """Runs and models."""
+    prefect: PrefectSettings = PrefectSettings()
+    """Flow runs."""
+    dask: DaskSettings = DaskSettings()
+    """Workers."""
+    s3: S3Settings = S3Settings()
+    """Access to s3:// URLs."""

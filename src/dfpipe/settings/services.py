@@ -1,0 +1,66 @@
+"""Servers that a run talks to."""
+
+from pydantic import Field, SecretStr, model_validator
+
+from dfpipe.settings.section import Address, Section
+
+__all__ = ["DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
+
+
+class MlflowSettings(Section):
+    """Where runs and models are recorded."""
+
+    tracking_uri: Address = None
+    """MLflow server or database; null is a sqlite file under the state folder."""
+    experiment: str = "dfpipe"
+    """Experiment that runs are written to."""
+    registered_model: str = "dfpipe"
+    """Name under which the best model is registered."""
+    alias: str = "champion"
+    """Alias that the newest best model gets."""
+
+
+class PrefectSettings(Section):
+    """Where flow runs are recorded."""
+
+    api_url: Address = None
+    """Prefect API; null starts a local server for the time of the run (or uses that of `dfpipe up`)."""
+
+
+class DaskSettings(Section):
+    """Where per-video work happens."""
+
+    scheduler: str | None = None
+    """Address of a running scheduler (tcp://…); null starts workers on this machine."""
+    workers: int | None = Field(None, ge=1)
+    """Local worker processes; null is one for each core this process may use."""
+    memory_per_worker: str = "auto"
+    """Memory limit of a local worker, such as 2GiB; auto divides what the machine has."""
+
+
+class S3Settings(Section):
+    """How s3:// URLs are reached. Empty keys fall back on the usual AWS variables and files."""
+
+    endpoint_url: str | None = None
+    """Endpoint of an S3-compatible server; null is AWS."""
+    region: str = "us-east-1"
+    """Region."""
+    access_key_id: str | None = None
+    """Access key."""
+    secret_access_key: SecretStr | None = None
+    """Secret key."""
+    session_token: SecretStr | None = None
+    """Token of temporary credentials."""
+    anonymous: bool = False
+    """Send unsigned requests (public buckets)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "S3Settings":
+        if self.endpoint_url and not self.endpoint_url.startswith(("http://", "https://")):
+            raise ValueError(f"s3.endpoint_url got {self.endpoint_url!r}, expected one such as http://127.0.0.1:9000")
+        # Half a pair would be passed over without a word, in favour of whatever the AWS files say.
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            raise ValueError("s3.access_key_id and s3.secret_access_key go together; set both or neither")
+        if self.session_token and not self.access_key_id:
+            raise ValueError("s3.session_token belongs to a key; set s3.access_key_id and s3.secret_access_key too")
+        return self

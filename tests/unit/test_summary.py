@@ -1,0 +1,49 @@
+import numpy as np
+
+from dfpipe.report.losses import count_losses
+from dfpipe.summary import RunSummary
+
+
+def summary(**more):
+    losses = count_losses(
+        {
+            "status": np.array(["ok", "no_face"]),
+            "label": np.array(["real", "fake"]),
+            **{name: np.array(["x", "x"]) for name in ("manipulation", "compression", "dataset")},
+            "frames_wanted": np.array([4, 4]),
+            "frames_with_face": np.array([4, 1]),
+            "frames_with_kept_face": np.array([3, 0]),
+        }
+    )
+    values = {
+        "videos": 2,
+        "extracted": 2,
+        "kept": 0,
+        "statuses": {"ok": 1, "no_face": 1},
+        "faces": 3,
+        "losses": losses,
+        "feature_rows": 6,
+        "trained": False,
+        "training": None,
+        "seconds": 12.0,
+    }
+    return RunSummary(**values | more)
+
+
+def test_what_was_lost_stands_in_one_line():
+    assert summary().rows() == [
+        ("videos", "2 in the catalog: 2 extracted, 0 kept"),
+        ("faces", "3 written (1 ok, 1 no_face)"),
+        ("lost", "1 of 2 videos (real 0.0 %, fake 100.0 %), 62.5 % of the wanted frames (real 25.0 %, fake 100.0 %)"),
+        ("features", "6 rows written"),
+        ("took", "12 s"),
+    ]
+    assert "| lost | 1 of 2 videos (real 0.0 %, fake 100.0 %), " in summary().to_markdown()
+
+
+def test_a_run_that_extracted_nothing_says_so_as_before():
+    again = summary(extracted=0, kept=2, statuses={}, faces=0, feature_rows=0)
+    assert again.rows() == [
+        ("videos", "2 in the catalog: 0 extracted, 2 kept"),
+        ("took", "12 s; nothing had to be redone"),
+    ]
