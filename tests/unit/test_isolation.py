@@ -135,6 +135,8 @@ def test_every_error_that_the_user_can_mend_can_come_back():
     named = {name for name in errors.__all__ if name.endswith("Error")}
     kinds = {name: getattr(errors, name) for name in named}
     assert {name: kind for name, kind in kinds.items() if issubclass(kind, errors.UserError)} == USER_ERRORS
+    # Nothing but these is ever made of what a child says: a video's fault comes as a row.
+    assert "VideoError" not in USER_ERRORS
 
 
 def test_frames_are_read_whole_or_not_at_all():

@@ -142,7 +142,7 @@ class RetinafaceSettings(Section):
 
 
 class RetinafaceR50Settings(Section):
-    """RetinaFace with ResNet-50, by the ONNX file of the retina-face package; the slowest."""
+    """RetinaFace with ResNet-50, by the ONNX file of the retina-face package."""
 
     name: Literal["retinaface-r50"] = "retinaface-r50"
     """Detector."""
