@@ -21,6 +21,8 @@ class VideoRef:
     """Size of the file."""
     content_id: str
     """Hash of the bytes, or the object store's own."""
+    attempt: int = 1
+    """1, and one more each time that this content is done again under the same settings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ __all__ = ["LENGTH", "VERSION", "decode_rows", "encode_rows", "frame", "read_fra
 
 LENGTH = struct.Struct(">Q")
 
-ADDED_LATER = ("shard", "run_id", "fingerprint")
+ADDED_LATER = ("attempt", "stored_bytes", "limits", "shard", "run_id", "fingerprint")
 """Columns that whoever writes the shard adds."""
 
 STATUSES = frozenset(get_args(VideoStatus))

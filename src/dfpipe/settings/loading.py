@@ -18,7 +18,9 @@ __all__ = ["load_settings"]
 
 ENV_PREFIX = "DFPIPE_"
 # Read by other parts of the project, not settings of a run.
-ENV_NOT_SETTINGS = frozenset({"DFPIPE_CONFIG", "DFPIPE_MODELS", "DFPIPE_SHARED_DATA", "DFPIPE_REQUIRE_SERVICES"})
+ENV_NOT_SETTINGS = frozenset(
+    {"DFPIPE_CONFIG", "DFPIPE_GIT_REVISION", "DFPIPE_MODELS", "DFPIPE_SHARED_DATA", "DFPIPE_REQUIRE_SERVICES"}
+)
 MEMBER = re.compile(r"<[^>]*>\.")
 
 

@@ -1,10 +1,12 @@
 """Servers that a run talks to."""
 
+from typing import Any
+
 from pydantic import Field, SecretStr, model_validator
 
 from dfpipe.settings.section import Address, Section
 
-__all__ = ["DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
+__all__ = ["ClusterSettings", "DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
 
 
 class MlflowSettings(Section):
@@ -27,11 +29,22 @@ class PrefectSettings(Section):
     """Prefect API; null starts a local server for the time of the run (or uses that of `dfpipe up`)."""
 
 
+class ClusterSettings(Section):
+    """A cluster that a run makes for itself, on Kubernetes, by SSH or in a cloud."""
+
+    class_path: str
+    """Class of the cluster, such as dask_kubernetes.operator.KubeCluster or distributed.SSHCluster."""
+    options: dict[str, Any] = Field({})
+    """Keyword arguments of the class."""
+
+
 class DaskSettings(Section):
     """Where per-video work happens."""
 
     scheduler: str | None = None
     """Address of a running scheduler (tcp://…); null starts workers on this machine."""
+    cluster: ClusterSettings | None = None
+    """Cluster to make for the length of the run; null makes none. Not together with a scheduler."""
     workers: int | None = Field(None, ge=1)
     """Local worker processes; null is one for each core this process may use."""
     memory_per_worker: str = "auto"
@@ -50,7 +63,9 @@ class S3Settings(Section):
     secret_access_key: SecretStr | None = None
     """Secret key."""
     session_token: SecretStr | None = None
-    """Token of temporary credentials."""
+    """Token of temporary credentials. These three end with the run that outlives them: see profile."""
+    profile: str | None = None
+    """Profile of the AWS files whose keys are renewed when they expire (role, SSO, credential_process)."""
     anonymous: bool = False
     """Send unsigned requests (public buckets)."""
 

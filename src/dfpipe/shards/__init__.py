@@ -2,6 +2,7 @@
 
 from dfpipe.shards.schemas import (
     CATALOG,
+    CLAIMS,
     DETECTIONS,
     EXTRACTED,
     FACE_VIDEOS,
@@ -19,6 +20,7 @@ from dfpipe.shards.tables import ShardFile, Tables, open_tables
 
 __all__ = [
     "CATALOG",
+    "CLAIMS",
     "DETECTIONS",
     "EXTRACTED",
     "FACES",
