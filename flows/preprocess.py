@@ -13,6 +13,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from dfpipe import progress
 from dfpipe.engine import open_engine
 from dfpipe.plan import plan_faces, plan_features
+from dfpipe.provenance import Provenance, make_provenance
 from dfpipe.report import Losses, Report, check_losses, escape_markdown, printable, report_folder, to_markdown
 from dfpipe.settings import Settings, Stage
 from dfpipe.shards import Tables, open_tables
@@ -53,15 +54,15 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
 
     A run that lost more than the user allows ends with its report, before the features.
     """
-    run_id = str(flow_run.id)
+    by = make_provenance(settings, run_id=str(flow_run.id))
     tables = open_tables(settings.store, settings.s3)
-    catalog = read_catalog(settings, tables, run_id)
+    catalog = read_catalog(settings, tables, by)
     done = Preprocessed(videos=len(catalog))
     if until == "catalog":
         return done
 
     plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    if finish_commits(tables, plan.fingerprint, run_id):
+    if finish_commits(tables, plan.fingerprint, by):
         plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
     done.kept, done.extracted = plan.kept, len(catalog) - plan.kept
     say = get_run_logger().info
@@ -69,34 +70,34 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
     feature_sets = settings.train.features if until != "faces" else []
     features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
     if not plan.shards and not any(feature.shards for feature in features):
-        done.losses = account_for_losses(settings, tables, run_id)
+        done.losses = account_for_losses(settings, tables, by)
         return done
 
     with open_engine(settings.dask) as engine:
         say("%d workers; Dask dashboard at %s", engine.workers, engine.dashboard_url)
         progress.expect("faces", done.extracted)
         extracted = [
-            extract_faces.submit(engine, tables, shard, plan.fingerprint, settings, run_id) for shard in plan.shards
+            extract_faces.submit(engine, tables, shard, plan.fingerprint, settings, by) for shard in plan.shards
         ]
         # A shard that fails fails alone: all others are committed before its error is raised.
         wait(extracted)
         for shard in (future.result() for future in extracted):
             done.statuses.update(shard.statuses)
             done.faces += shard.faces
-        done.losses = account_for_losses(settings, tables, run_id)
+        done.losses = account_for_losses(settings, tables, by)
 
         features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
         progress.expect("features", sum(len(feature.shards) for feature in features))
-        computed = [compute_features.submit(engine, tables, feature, run_id) for feature in features if feature.shards]
+        computed = [compute_features.submit(engine, tables, feature, by) for feature in features if feature.shards]
         wait(computed)
         done.feature_rows = sum(future.result() for future in computed)
     return done
 
 
-def account_for_losses(settings: Settings, tables: Tables, run_id: str) -> Losses:
+def account_for_losses(settings: Settings, tables: Tables, by: Provenance) -> Losses:
     """Leave the report in the store and in the run's page, then fail if more was lost than the user allows."""
-    report = write_report(settings, tables, run_id)
-    folder = report_folder(tables, run_id).url
+    report = write_report(settings, tables, by)
+    folder = report_folder(tables, by.run_id).url
     show(report, folder)
     check_losses(report.losses, settings.losses, where=f"{folder}/report.md")
     return report.losses

@@ -80,6 +80,12 @@ class VideoRows:
     face_videos: list[dict[str, Any]] = field(default_factory=list)
     """The clip of the face alone, if one is asked for."""
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its pictures and clips."""
+        rows = (*self.frames, *self.faces, *self.face_videos)
+        return sum(len(value) for row in rows for value in row.values() if isinstance(value, bytes))
+
 
 @dataclass(slots=True)
 class _Sighting:

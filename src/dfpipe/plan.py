@@ -14,10 +14,11 @@ from dfpipe.extract import extract_fingerprint
 from dfpipe.features import feature_version
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import ExtractSettings, FeatureSettings, TrainSettings
-from dfpipe.shards import Tables
+from dfpipe.shards import Tables, VideoKey
 
 __all__ = [
     "FacesPlan",
+    "FeatureShard",
     "FeaturesPlan",
     "Shard",
     "feature_fingerprint",
@@ -53,6 +54,16 @@ class FacesPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureShard:
+    """Videos whose features are computed together."""
+
+    name: str
+    """First half of the name of its files."""
+    videos: tuple[VideoKey, ...]
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
 class FeaturesPlan:
     """What the features stage would do for one feature set."""
 
@@ -62,8 +73,8 @@ class FeaturesPlan:
     """Fingerprint of its rows."""
     faces_fingerprint: str
     """Fingerprint of the crops they are computed from."""
-    shards: tuple[str, ...]
-    """Names of face shards still to be computed."""
+    shards: tuple[FeatureShard, ...]
+    """Work to be done."""
     kept: int
     """Shards whose work stands."""
 
@@ -109,12 +120,24 @@ def plan_features(
     tables: Tables, settings: Iterable[FeatureSettings], *, faces_fingerprint: str
 ) -> tuple[FeaturesPlan, ...]:
     """Compare the committed face shards with the committed feature shards, for each feature set."""
-    faces = tables.shards("faces", faces_fingerprint)
+    ledger = tables.read(
+        "videos", fingerprint=faces_fingerprint, columns=["video_id", "content_id", "attempt", "shard", "status"]
+    )
+    faces: dict[str, list[VideoKey]] = {}
+    for row in ledger.to_pylist():
+        if row["status"] == "ok":
+            faces.setdefault(row["shard"], []).append((row["video_id"], row["content_id"], row["attempt"]))
 
     def plan(feature: FeatureSettings) -> FeaturesPlan:
         current = feature_fingerprint(feature, faces_fingerprint)
-        todo = faces - tables.shards("features", current)
-        return FeaturesPlan(feature, current, faces_fingerprint, tuple(sorted(todo)), len(faces) - len(todo))
+        claims = tables.read("claims", fingerprint=current, columns=["video_id", "content_id", "attempt"])
+        done = set(zip(*(column.to_pylist() for column in claims.columns), strict=True))
+        todo = tuple(
+            FeatureShard(name.partition("-")[0], tuple(left))
+            for name, videos in sorted(faces.items())
+            if (left := [key for key in videos if key not in done])
+        )
+        return FeaturesPlan(feature, current, faces_fingerprint, todo, len(faces) - len(todo))
 
     return tuple(plan(feature) for feature in settings)
 

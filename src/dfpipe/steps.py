@@ -15,13 +15,15 @@ import pyarrow as pa
 from dfpipe import progress
 from dfpipe.catalog import Video, read_catalog
 from dfpipe.engine import Engine
-from dfpipe.errors import CatalogError
+from dfpipe.errors import CatalogError, StoreError
 from dfpipe.extract import VideoRows, decode_crop, lost_video
 from dfpipe.features import compute
+from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.isolation import extract_isolated
-from dfpipe.plan import FeaturesPlan, Shard
+from dfpipe.plan import FeatureShard, FeaturesPlan, Shard
+from dfpipe.provenance import Provenance
 from dfpipe.settings import ExtractSettings, LimitSettings, Settings
-from dfpipe.shards import SCHEMAS, ShardFile, Table, Tables
+from dfpipe.shards import SCHEMAS, SettledWork, Table, Tables, VideoKey
 from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
@@ -60,13 +62,13 @@ def list_source(settings: Settings, known: Sequence[Video]) -> list[Video]:
     return read_catalog(root, layout=settings.layout, known={video.video_id: video for video in known})
 
 
-def refresh_catalog(settings: Settings, tables: Tables, *, run_id: str) -> list[Video]:
+def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> list[Video]:
     """Read the source's layout and store it as the catalog, if it changed."""
     before = load_catalog(tables)
     catalog = list_source(settings, before)
     if catalog != before:
         columns = {name: [getattr(video, name) for video in catalog] for name in SCHEMAS["catalog"].names}
-        tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), run_id=run_id)
+        tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=by)
     return catalog
 
 
@@ -83,57 +85,96 @@ def extract_shard(
     fingerprint: str,
     settings: ExtractSettings,
     limits: LimitSettings,
-    run_id: str,
+    by: Provenance,
 ) -> ShardResult:
-    """Extract a shard's videos on the workers, write its files whole, and commit them: the ledger last."""
-    files: list[ShardFile | None]
+    """Extract a shard's videos on the workers, settle them there, and commit them: the ledger last.
+
+    Videos that another run has done in the meantime are left to it.
+    """
+    taken = tables.owners((video.key for video in shard.videos), fingerprint=fingerprint)
+    videos = [video for video in shard.videos if video.key not in taken]
+    progress.advance("faces", len(shard.videos) - len(videos))
+    if not videos:
+        return ShardResult(shard.name, {}, 0)
+    works: list[SettledWork]
     result: ShardResult
-    files, result = engine.map_then_write(
+    works, result = engine.map_then_write(
         partial(extract_isolated, settings=settings, limits=limits, s3=tables.s3),
-        shard.videos,
-        write=partial(_write_shard, tables=tables, fingerprint=fingerprint, shard=shard.name, run_id=run_id),
+        videos,
+        write=partial(
+            _settle_faces,
+            tables=tables,
+            fingerprint=fingerprint,
+            shard=shard.name,
+            keys=[video.key for video in videos],
+            limits=digest(limits),
+            by=by,
+        ),
         lost=partial(lost_video, fault="crashed", reason="its worker process died twice while working on it"),
         on_done=partial(progress.advance, "faces"),
     )
-    tables.commit(files, run_id=run_id)
+    tables.commit(works, by=by)
     return result
 
 
-def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, run_id: str) -> int:
-    """Compute one feature set for every face shard that lacks it; return the rows written.
+def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, by: Provenance) -> int:
+    """Compute one feature set for all faces that lack it; return the rows written.
 
     Each shard is committed as it comes, so that an interrupted run keeps what it finished.
     """
     rows = 0
-    for file in engine.run(_write_feature_shard, plan.shards, shared=(tables, plan)):
-        tables.commit([file], run_id=run_id)
-        rows += file.rows if file is not None else 0
+    for works in engine.run(_settle_features, plan.shards, shared=(tables, plan, by)):
+        tables.commit(works, by=by)
+        rows += sum(file.rows for work in works for file in work.files)
         progress.advance("features")
     return rows
 
 
-def _write_shard(
-    videos: Sequence[VideoRows], *, tables: Tables, fingerprint: str, shard: str, run_id: str
-) -> tuple[list[ShardFile | None], ShardResult]:
+def _settle_faces(
+    videos: Sequence[VideoRows],
+    *,
+    tables: Tables,
+    fingerprint: str,
+    shard: str,
+    keys: Sequence[VideoKey],
+    limits: str,
+    by: Provenance,
+) -> tuple[list[SettledWork], ShardResult]:
     rows: dict[Table, list[dict[str, Any]]] = {
         "frames": [row for video in videos for row in video.frames],
         "detections": [row for video in videos for row in video.detections],
         "faces": [row for video in videos for row in video.faces],
         "face_videos": [row for video in videos for row in video.face_videos],
     }
-    files = tables.write_extracted(
-        rows, [video.video | {"run_id": run_id} for video in videos], fingerprint=fingerprint, shard=shard
-    )
-    return files, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
+    rows["videos"] = [
+        video.video | {"attempt": attempt, "limits": limits, "stored_bytes": video.stored_bytes, "run_id": by.run_id}
+        for video, (_, _, attempt) in zip(videos, keys, strict=True)
+    ]
+    works = tables.settle(rows, keys, fingerprint=fingerprint, shard=shard, by=by)
+    return works, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
 
 
-def _write_feature_shard(shared: tuple[Tables, FeaturesPlan], shard: str) -> ShardFile | None:
-    tables, plan = shared
+def _settle_features(shared: tuple[Tables, FeaturesPlan, Provenance], shard: FeatureShard) -> list[SettledWork]:
+    tables, plan, by = shared
     keys = ["video_id", "content_id", "frame_index", "track"]
-    faces = tables.read("faces", fingerprint=plan.faces_fingerprint, shard=shard, columns=[*keys, "crop_png"])
+    faces = tables.read(
+        "faces",
+        fingerprint=plan.faces_fingerprint,
+        videos=[video_id for video_id, _, _ in shard.videos],
+        columns=[*keys, "crop_png"],
+    )
+    contents = {key[:2] for key in shard.videos}
+    found = list(zip(faces["video_id"].to_pylist(), faces["content_id"].to_pylist(), strict=True))
+    if missing := contents.difference(found):
+        video_id, _ = min(missing)
+        raise StoreError(
+            f"{tables.location('faces').url} has no rows of {video_id}, of which the ledger says that faces are kept "
+            f"({len(missing)} such videos); something else changed the table: run with --retry ok --videos '{video_id}'"
+        )
+    faces = faces.filter(pa.array([pair in contents for pair in found], pa.bool_()))
     values = compute([decode_crop(png.as_py()) for png in faces["crop_png"]], plan.settings)
     rows = faces.select(keys)
     rows = rows.append_column("feature", pa.repeat(plan.settings.name, len(rows)))
     rows = rows.append_column("dtype", pa.repeat(np.dtype(values.dtype).newbyteorder("<").str, len(rows)))
     rows = rows.append_column("values", pa.array([row.tobytes() for row in values], pa.large_binary()))
-    return tables.write_shard("features", rows, fingerprint=plan.fingerprint, shard=shard)
+    return tables.settle({"features": rows}, shard.videos, fingerprint=plan.fingerprint, shard=shard.name, by=by)

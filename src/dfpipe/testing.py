@@ -12,11 +12,13 @@ import pyarrow as pa
 from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, feature_fingerprint
+from dfpipe.provenance import Provenance
 from dfpipe.services._manager import unused_port as free_port
 from dfpipe.settings import FeatureSettings
 from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
 __all__ = [
+    "BY",
     "finish_faces",
     "free_port",
     "ledger_row",
@@ -27,6 +29,10 @@ __all__ = [
     "write_catalog",
     "write_features",
 ]
+
+
+BY = Provenance("r")
+"""A run of no importance."""
 
 
 def shared_data() -> Path | None:
@@ -76,7 +82,7 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
 def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
     """Store these videos as the catalog."""
     columns = {name: [getattr(video, name) for video in videos] for name in SCHEMAS["catalog"].names}
-    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), run_id="r")
+    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=BY)
 
 
 def make_row(table: Table, **columns: Any) -> dict[str, Any]:
@@ -96,7 +102,12 @@ def _nothing(kind: pa.DataType) -> Any:
 
 def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -> dict[str, Any]:
     """Return a ledger row that says nothing of the video but how it ended; any column can be given otherwise."""
-    known = {"video_id": video.video_id, "content_id": video.content_id, "size_bytes": video.size_bytes}
+    known = {
+        "video_id": video.video_id,
+        "content_id": video.content_id,
+        "size_bytes": video.size_bytes,
+        "attempt": getattr(video, "attempt", 1),
+    }
     return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
 
 
@@ -120,10 +131,11 @@ def finish_faces(
     """
     for shard in plan.shards:
         rows = [
-            ledger_row(video, **{"status": status, "shard": shard.name, **(columns or {}).get(video.video_id, {})})
-            for video in shard.videos
+            ledger_row(video, **{"status": status, **(columns or {}).get(video.video_id, {})}) for video in shard.videos
         ]
-        tables.commit([tables.write_shard("videos", rows, fingerprint=plan.fingerprint, shard=shard.name)], run_id="r")
+        keys = [video.key for video in shard.videos]
+        works = tables.settle({"videos": rows}, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        tables.commit(works, by=BY)
 
 
 def write_features(
@@ -144,5 +156,6 @@ def write_features(
         for video, content, frame, values in rows
     ]
     stage = feature_fingerprint(feature, faces_fingerprint)
-    shard = fingerprint(rows)
-    tables.commit([tables.write_shard("features", table, fingerprint=stage, shard=shard)], run_id="r")
+    keys = sorted({(video, content, 1) for video, content, _, _ in rows})
+    works = tables.settle({"features": table}, keys, fingerprint=stage, shard=fingerprint(rows), by=BY)
+    tables.commit(works, by=BY)

@@ -35,11 +35,11 @@ def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
 def test_rows_labels_and_groups_belong_together(store):
     tables, stage = store
     # Two shards, rows in no order: neither may show in the result.
-    write_features(tables, PIXELS, [("d", "cd", 0, [7, 8]), ("b", "cb", 30, [5, 6])], faces_fingerprint=stage)
+    write_features(tables, PIXELS, [("d", "cd", 0, [7, 8]), ("c", "cc", 0, [9, 9])], faces_fingerprint=stage)
     write_features(
         tables,
         PIXELS,
-        [("b", "cb", 0, [3, 4]), ("a", "ca", 0, [1, 2]), ("c", "cc", 0, [9, 9])],
+        [("b", "cb", 0, [3, 4]), ("a", "ca", 0, [1, 2]), ("b", "cb", 30, [5, 6])],
         faces_fingerprint=stage,
     )
     rows = [

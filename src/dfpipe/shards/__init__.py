@@ -16,7 +16,7 @@ from dfpipe.shards.schemas import (
     Table,
     VideoStatus,
 )
-from dfpipe.shards.tables import ShardFile, Tables, open_tables
+from dfpipe.shards.tables import SettledWork, Tables, VideoKey, open_tables
 
 __all__ = [
     "CATALOG",
@@ -31,9 +31,10 @@ __all__ = [
     "REJECTIONS",
     "SCHEMAS",
     "VIDEOS",
-    "ShardFile",
+    "SettledWork",
     "Table",
     "Tables",
+    "VideoKey",
     "VideoStatus",
     "open_tables",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "FACES",
     "FACE_VIDEOS",
     "FEATURES",
+    "FILTERED_BY",
     "FRAMES",
     "LANDMARKS",
     "REJECTIONS",
@@ -50,6 +51,37 @@ REJECTIONS: dict[str, str] = {
     "uncut": "with no pixel of their box in the picture",
 }
 """Why a face that was found is not kept; each is counted under the first reason that holds."""
+
+
+FILTERED_BY = frozenset(
+    {
+        "video_id",
+        "content_id",
+        "attempt",
+        "frame_index",
+        "track",
+        "pts_seconds",
+        "score",
+        "size_px",
+        "sharpness",
+        "brightness",
+        "yaw_degrees",
+        "status",
+        "shard",
+        "width",
+        "height",
+        "frame_rate",
+        "num_frames",
+        "duration_seconds",
+        "size_bytes",
+        "finished_at",
+        "dataset",
+        "label",
+        "manipulation",
+        "compression",
+    }
+)
+"""Columns whose smallest and largest values stand in the table's log, so that readers need not open every file."""
 
 
 def _field(name: str, kind: Any, doc: str, *, nullable: bool = False) -> pa.Field:

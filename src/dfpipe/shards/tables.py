@@ -1,17 +1,20 @@
-"""The store's Delta tables: shards written whole under deterministic names, then committed.
+"""The store's Delta tables: what was done is settled once, committed once, and read by whoever asks.
 
-A shard's file is first put as an object that no reader sees, then added to its table in one transaction.
-An object that is there is never written again: its size and statistics stand in the table's log. So whoever does not
-know whether a put or a commit went through repeats it, and changes nothing.
+Work is settled in two steps. Its files are put as objects that no reader sees, all under one name. Then its videos are
+claimed for that name in the table ``claims``, by compare-and-swap: what another has claimed is left to that one. So a
+video's rows count under exactly one name, and what is claimed has all its files.
+
+After that the name is committed to one table after another, the ledger last. Each commit is remembered under the name
+for ever, so that it can be repeated by whoever does not know whether it went through, by another run, or after the
+files were merged with others.
 """
 
-import io
-import json
-import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,56 +23,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction
 
-from dfpipe import __version__
 from dfpipe.fingerprint import fingerprint as digest
+from dfpipe.provenance import Provenance
 from dfpipe.settings import S3Settings
+from dfpipe.shards.files import Rows, ShardFile, encode_shard, find_file, shard_path, without_fingerprint
+from dfpipe.shards.log import Change, TableLog
 from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, open_location, storage_errors
 
-__all__ = ["ShardFile", "Tables", "open_tables"]
-
-ROW_GROUP_BYTES = 32 * 2**20
-"""Uncompressed bytes in a row group: what a reader holds in memory at once."""
+__all__ = ["SettledWork", "Tables", "VideoKey", "open_tables"]
 
 READERS = 8
 """Files read at once: requests to a store are mostly waiting."""
 
-VIDEO_IDS = pa.schema([pa.field("video_id", pa.string())])
-SHARDS = pa.schema([pa.field("shard", pa.string())])
-
 BY_CHANCE = frozenset({"run_id", "finished_at", "cpu_seconds", "decode_seconds", "detect_seconds", "encode_seconds"})
 """Columns of the ledger in which two attempts differ although they found the same."""
 
-SHARD_PATH = re.compile(r"fingerprint=(?P<fingerprint>[^/]+)/(?P<shard>[^/]+)\.parquet")
-"""Path of a shard's file below its table."""
+STAGE_TABLES: tuple[tuple[Table, ...], ...] = (EXTRACTED, ("features",))
+"""Tables of each stage, in the order of their commits."""
+
+VideoKey = tuple[str, str, int]
+"""video_id, content_id and attempt: what is done once under one fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
-class ShardFile:
-    """A Parquet file that lies in the store and is not (yet) known to be committed."""
+class SettledWork:
+    """A name under which all files are put and videos are claimed."""
 
-    table: Table
-    """Table it belongs to."""
     fingerprint: str
-    """Partition it belongs to."""
-    shard: str
-    """Name of the shard, the same in every table."""
-    size_bytes: int
-    """Size of the file."""
-    rows: int
-    """Rows in it."""
-    first_video_id: str
-    """Smallest video_id in it, for readers that skip files."""
-    last_video_id: str
-    """Largest video_id in it."""
+    """Partition."""
+    name: str
+    """Name of the files."""
+    files: tuple[ShardFile, ...]
+    """The files, in the order in which they are to be committed."""
+    replaces: tuple[VideoKey, ...] = ()
+    """Those of its videos whose earlier attempts make room."""
 
     @property
-    def path(self) -> str:
-        """Path below the table's folder."""
-        return f"fingerprint={self.fingerprint}/{self.shard}.parquet"
+    def commit_id(self) -> str:
+        """What the log remembers its commits by."""
+        return f"{self.fingerprint}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,120 +74,258 @@ class Tables:
     """URL of the store."""
     s3: S3Settings
     """How to reach it."""
+    versions: Mapping[Table, int] | None = None
+    """Versions to read instead of the newest, of the tables named."""
 
     def location(self, table: Table) -> Location:
         """Return the folder of a table."""
         return open_location(self.url, self.s3).child("tables", table)
 
-    def write_shard(
-        self, table: Table, rows: Sequence[Mapping[str, Any]] | pa.Table, *, fingerprint: str, shard: str
-    ) -> ShardFile | None:
-        """Put a shard's rows into the store as one Parquet file that no reader sees before `commit`.
+    def log(self, table: Table) -> TableLog:
+        """Return the log of a table."""
+        return TableLog(table, self.location(table), self.s3)
+
+    def at(self, versions: Mapping[Table, int]) -> "Tables":
+        """Return the same tables as they were, for reading."""
+        return replace(self, versions=versions)
+
+    def version(self, table: Table) -> int | None:
+        """Return the version that a reader sees now; None where the table was never written."""
+        opened = self._open(table)
+        return None if opened is None else int(opened.version())
+
+    def write_shard(self, table: Table, rows: Rows, *, fingerprint: str, name: str) -> ShardFile | None:
+        """Put rows into the store as one Parquet file that no reader sees before `commit`.
 
         Parameters
         ----------
         table
             Table whose schema the rows have, without the ``fingerprint`` column.
         rows
-            Rows of the shard, in any order; stored sorted by video and frame.
-        fingerprint, shard
+            In any order; stored sorted by video and frame.
+        fingerprint, name
             Partition and name; the same pair always means the same rows.
 
         Returns
         -------
         ShardFile or None
             None where there are no rows, as then there is nothing to commit. What an earlier attempt has put under
-            the same name stays, and is returned.
+            the same name stays, and is returned: its size and statistics may stand in the table's log already.
         """
-        earlier = self._find_file(table, fingerprint, shard)
-        if earlier is not None:
-            return earlier
-        schema = SCHEMAS[table].remove(SCHEMAS[table].get_field_index("fingerprint"))
         if len(rows) == 0:
             return None
-        # Encoded in memory first: a ParquetWriter that is interrupted leaves a valid, shorter file behind.
-        buffer = io.BytesIO()
-        with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-            for group in _row_groups(rows, schema):
-                writer.write_table(group)
-        ids = rows["video_id"].to_pylist() if isinstance(rows, pa.Table) else [row["video_id"] for row in rows]
-        file = ShardFile(
-            table=table,
-            fingerprint=fingerprint,
-            shard=shard,
-            size_bytes=buffer.tell(),
-            rows=len(ids),
-            first_video_id=min(ids),
-            last_video_id=max(ids),
-        )
-        if self.location(table).child(file.path).create_bytes(buffer.getvalue()):
-            return file
-        # Another attempt was faster by a moment; what it put is what counts.
-        return self._find_file(table, fingerprint, shard)
+        data, statistics = encode_shard(rows, without_fingerprint(table))
+        if self.location(table).child(shard_path(fingerprint, name)).create_bytes(data):
+            return ShardFile(table, fingerprint, name, len(data), statistics)
+        return find_file(self.location(table), table, fingerprint, name)
 
-    def write_extracted(
+    def settle(
         self,
-        rows: Mapping[Table, Sequence[Mapping[str, Any]]],
-        ledger: Sequence[Mapping[str, Any]],
+        rows: Mapping[Table, Rows],
+        videos: Sequence[VideoKey],
         *,
         fingerprint: str,
         shard: str,
-    ) -> list[ShardFile | None]:
-        """Put all that extraction gives of a shard, so that its tables always speak of the same attempt.
+        by: Provenance,
+    ) -> list[SettledWork]:
+        """Put all that a stage found of some videos into the store, and claim them.
 
         Two attempts may end differently, as a video that is done in time by one may not be by the other. So the files
-        of pictures and faces carry the ending in their name, and the ledger, which is put last and of which there is
-        one for a shard, names in its column ``shard`` the files that belong to it. Those of an attempt that came too
-        late are never committed.
+        carry the ending in their name, and those of an attempt that came too late are never committed.
 
         Parameters
         ----------
         rows
-            Rows by table, without the ledger's.
-        ledger
-            One row for every video, without ``shard``.
+            Rows by table; those of ``videos``, the ledger, without ``shard``.
+        videos
+            Every video that was worked on, also those without rows.
         fingerprint, shard
-            Partition, and name of the ledger's file.
+            Partition, and the first half of the files' name.
+        by
+            Whose work it is.
 
         Returns
         -------
-        list of ShardFile or None
-            What is to be committed, in the order of `EXTRACTED`.
+        list of SettledWork
+            What is to be committed for these videos: one's own work, and that of others who claimed some of them first.
         """
-        ending = digest([{name: row[name] for name in row if name not in BY_CHANCE} for row in ledger])
-        files = f"{shard}-{ending}"
-        for table in EXTRACTED[:-1]:
-            self.write_shard(table, rows[table], fingerprint=fingerprint, shard=files)
-        self.write_shard("videos", [{**row, "shard": files} for row in ledger], fingerprint=fingerprint, shard=shard)
-        return self._extracted(fingerprint, shard)
+        settled: dict[str, SettledWork] = {}
+        left = set(videos)
+        while left:
+            own = dict(rows) if len(left) == len(videos) else {table: _of(rows[table], left) for table in rows}
+            ledger: Any = own.get("videos", ())
+            ending = [{column: row[column] for column in row if column not in BY_CHANCE} for row in ledger]
+            name = f"{shard}-{digest(sorted(left), ending)}"
+            own |= {"videos": [{**row, "shard": name} for row in ledger]} if ledger else {}
+            put = [self.write_shard(table, some, fingerprint=fingerprint, name=name) for table, some in own.items()]
+            owners = self._claim(left, fingerprint=fingerprint, name=name, by=by)
+            if not owners:
+                files = tuple(file for file in put if file is not None)
+                settled[name] = SettledWork(fingerprint, name, files, _replacing(left))
+                break
+            # It was all for nothing, but for those that nobody else has.
+            for owner in set(owners.values()):
+                settled[owner] = self._find_work(fingerprint, owner)
+            left -= owners.keys()
+        return list(settled.values())
 
-    def _extracted(self, fingerprint: str, shard: str) -> list[ShardFile | None]:
-        """Find the ledger's file of a shard, and those that belong to it."""
-        path = f"fingerprint={fingerprint}/{shard}.parquet"
-        (files,) = set(self._read_file("videos", path, None, SHARDS)["shard"].to_pylist())
-        names = dict.fromkeys(EXTRACTED, files) | {"videos": shard}
-        return [self._find_file(table, fingerprint, names[table]) for table in EXTRACTED]
+    def _claim(
+        self, videos: Collection[VideoKey], *, fingerprint: str, name: str, by: Provenance
+    ) -> dict[VideoKey, str]:
+        """Claim videos for a name, all or none; return the owners of those that others have, if there are any."""
+        columns = {
+            "video_id": [video_id for video_id, _, _ in videos],
+            "content_id": [content_id for _, content_id, _ in videos],
+            "attempt": [attempt for _, _, attempt in videos],
+            "shard": [name] * len(videos),
+        }
+        data = pa.table(columns, schema=without_fingerprint("claims"))
+        file = self.write_shard("claims", data, fingerprint=fingerprint, name=name)
+        assert file is not None  # noqa: S101 - nobody claims nothing
+        log, commit_id = self.log("claims"), f"{fingerprint}/{name}"
+        ids = pa.array({video_id for video_id, _, _ in videos})
+        owners: dict[VideoKey, str] = {}
+        looked_at: set[str] = set()
 
-    def commit(self, files: Sequence[ShardFile | None], *, run_id: str) -> None:
-        """Make shards visible, each table in one transaction, in the order in which the tables first appear.
+        def decide(opened: DeltaTable) -> Change:
+            if log.is_committed(opened, commit_id):
+                return Change()
+            for path, _, _ in self._candidates("claims", opened, fingerprint, ids):
+                if path in looked_at:
+                    continue
+                looked_at.add(path)
+                claimed = self._read_file("claims", path, fingerprint, without_fingerprint("claims"), ids)
+                rows = zip(*(claimed[column].to_pylist() for column in columns), strict=True)
+                owners.update({row[:3]: row[3] for row in rows if row[:3] in videos})
+            return Change() if owners else Change(add=[file], commit_ids=[commit_id])
 
-        A path that is already visible stays as it is.
+        log.transact(decide, by=by)
+        return owners
+
+    def owners(self, videos: Iterable[VideoKey], *, fingerprint: str) -> dict[VideoKey, str]:
+        """Return those of the videos that are claimed, with the names that have them."""
+        wanted = set(videos)
+        claims = self.read(
+            "claims",
+            fingerprint=fingerprint,
+            videos={video_id for video_id, _, _ in wanted},
+            columns=["video_id", "content_id", "attempt", "shard"],
+        )
+        rows = zip(*(column.to_pylist() for column in claims.columns), strict=True)
+        return {row[:3]: row[3] for row in rows if row[:3] in wanted}
+
+    def commit(self, works: Iterable[SettledWork], *, by: Provenance) -> None:
+        """Make settled work visible: table by table, one transaction each, the stage's last table last.
+
+        What is visible already, or was and has been merged, moved or replaced since, stays as it is.
         """
-        present = [file for file in files if file is not None]
-        for table in dict.fromkeys(file.table for file in present):
-            actions: list[AddAction | RemoveAction] = [_add_action(file) for file in present if file.table == table]
-            with storage_errors("commit to", self.location(table).url):
-                self._open_or_create(table).create_write_transaction(
-                    actions,
-                    mode="append",
-                    schema=SCHEMAS[table],
-                    partition_by=["fingerprint"],
-                    commit_properties=CommitProperties(
-                        custom_metadata={"run_id": run_id, "dfpipe_version": __version__}, max_commit_retries=50
-                    ),
-                )
+        by_fingerprint: dict[str, list[SettledWork]] = {}
+        for work in works:
+            by_fingerprint.setdefault(work.fingerprint, []).append(work)
+        for fingerprint, some in by_fingerprint.items():
+            (tables,) = (tables for tables in STAGE_TABLES if some[0].files[-1].table in tables)
+            if tables is EXTRACTED:
+                self._make_room(some, by)
+            for table in tables:
+                self._commit_to(table, fingerprint, some, by)
 
-    def replace(self, table: Table, data: pa.Table, *, run_id: str) -> None:
+    def _commit_to(self, table: Table, fingerprint: str, works: Sequence[SettledWork], by: Provenance) -> None:
+        log = self.log(table)
+
+        def decide(opened: DeltaTable) -> Change:
+            todo = [work for work in works if not log.is_committed(opened, work.commit_id)]
+            add = [file for work in todo for file in work.files if file.table == table]
+            # Also where a work has no rows here: an earlier attempt at its videos may have.
+            again = {key[:2] for work in todo for key in work.replaces}
+            remove, rest = self._without(table, opened, fingerprint, again) if again else ([], [])
+            if not add and not remove:
+                return Change()
+            return Change([*rest, *add], remove, fingerprint, [work.commit_id for work in todo])
+
+        log.transact(decide, by=by)
+
+    def _make_room(self, works: Sequence[SettledWork], by: Provenance) -> None:
+        """Take away the features of faces that another attempt replaces."""
+        again = {key[:2] for work in works for key in work.replaces}
+        ledger = self.log("videos")
+        opened = ledger.open() if again else None
+        if again and not all(ledger.is_committed(opened, work.commit_id) for work in works):
+            self.delete_videos("features", again, by=by)
+
+    def delete_videos(self, table: Table, videos: Collection[tuple[str, str]], *, by: Provenance) -> list[str]:
+        """Delete the rows of these (video_id, content_id) under every fingerprint.
+
+        Returns
+        -------
+        list of str
+            Paths below the table's folder of the files that held them. They are part of the table no more; their bytes
+            stay until a vacuum.
+        """
+        gone: set[str] = set()
+        log = self.log(table)
+        for fingerprint in self.fingerprints(table):
+
+            def decide(opened: DeltaTable, fingerprint: str = fingerprint) -> Change:
+                remove, rest = self._without(table, opened, fingerprint, videos)
+                gone.update(path for path, _ in remove)
+                return Change(rest, remove, fingerprint)
+
+            log.transact(decide, by=by)
+        return sorted(gone)
+
+    def _without(
+        self, table: Table, opened: DeltaTable, fingerprint: str, videos: Collection[tuple[str, str]]
+    ) -> tuple[list[tuple[str, int]], list[ShardFile]]:
+        """Return which files hold rows of these videos, and put files with the rest of their rows."""
+        ids = pa.array({video_id for video_id, _ in videos})
+        keys = pa.schema([SCHEMAS[table].field("video_id"), SCHEMAS[table].field("content_id")])
+        remove: list[tuple[str, int]] = []
+        rest: list[ShardFile] = []
+        for path, size_bytes, _ in self._candidates(table, opened, fingerprint, ids):
+            found = self._read_file(table, path, fingerprint, keys, ids)
+            if set(zip(*(found[name].to_pylist() for name in keys.names), strict=True)).isdisjoint(videos):
+                continue
+            remove.append((path, size_bytes))
+            kept = _without_videos(self._read_file(table, path, fingerprint, without_fingerprint(table)), videos)
+            name = f"rest-{digest(path, sorted(videos))}"
+            file = self.write_shard(table, kept, fingerprint=fingerprint, name=name)
+            rest += [file] if file is not None else []
+        return remove, rest
+
+    def roll_forward(self, fingerprint: str, *, by: Provenance) -> int:
+        """Finish the commits of what was claimed by runs that died before the last of them.
+
+        Returns
+        -------
+        int
+            Number of names that were finished.
+        """
+        claimed = self._names("claims", fingerprint)
+        if not claimed:
+            return 0
+        seen = {name for tables in STAGE_TABLES for name in self._names(tables[-1], fingerprint)}
+        finished = 0
+        for name in sorted(claimed - seen):
+            # Its files may also have been merged with others by now.
+            last = [tables[-1] for tables in STAGE_TABLES]
+            logs = [self.log(table) for table in last]
+            if any(log.is_committed(log.open(), f"{fingerprint}/{name}") for log in logs):
+                continue
+            self.commit([self._find_work(fingerprint, name)], by=by)
+            finished += 1
+        return finished
+
+    def _find_work(self, fingerprint: str, name: str) -> SettledWork:
+        """Find what somebody has settled under a name."""
+        tables = [table for stage in STAGE_TABLES for table in stage]
+        files = (find_file(self.location(table), table, fingerprint, name) for table in tables)
+        claims = self._read_file("claims", shard_path(fingerprint, name), fingerprint, without_fingerprint("claims"))
+        columns = (claims[column].to_pylist() for column in ("video_id", "content_id", "attempt"))
+        return SettledWork(
+            fingerprint, name, tuple(file for file in files if file is not None), _replacing(zip(*columns, strict=True))
+        )
+
+    def replace(self, table: Table, data: pa.Table, *, by: Provenance) -> None:
         """Replace all rows of an unpartitioned table in one transaction; the earlier version stays readable."""
         location = self.location(table)
         with storage_errors("write", location.url):
@@ -202,7 +334,7 @@ class Tables:
                 data,
                 mode="overwrite",
                 storage_options=delta_options(self.url, self.s3),
-                commit_properties=CommitProperties(custom_metadata={"run_id": run_id, "dfpipe_version": __version__}),
+                commit_properties=CommitProperties(custom_metadata=by.as_metadata()),
             )
 
     def read(
@@ -210,7 +342,7 @@ class Tables:
         table: Table,
         *,
         fingerprint: str | None = None,
-        shard: str | None = None,
+        videos: Collection[str] | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Read committed rows; a table that was never written has none.
@@ -219,45 +351,40 @@ class Tables:
         ----------
         table
             Table to read.
-        fingerprint, shard
-            Read only this partition, or only this shard of it.
+        fingerprint
+            Read only this partition.
+        videos
+            Read only rows of these video_ids; files and row groups that cannot hold any are not opened.
         columns
             Columns wanted; None is all of them.
         """
-        schema = SCHEMAS[table]
-        names = list(columns or schema.names)
-        if shard is not None:
-            files = [(f"fingerprint={fingerprint}/{shard}.parquet", fingerprint)]
-        else:
-            files = [file for file in self._files(table) if fingerprint in (None, file[1])]
-        wanted = pa.schema([schema.field(name).with_nullable(True) for name in names])
+        wanted = _wanted(table, columns)
         with ThreadPoolExecutor(READERS) as pool:
-            parts = pool.map(lambda file: self._read_file(table, file[0], file[1], wanted), files)
+            parts = pool.map(lambda read: read(), self._reads(table, fingerprint, videos, wanted))
             return pa.concat_tables([wanted.empty_table(), *parts])
 
-    def shards(self, table: Table, fingerprint: str) -> set[str]:
-        """Return the names of the committed shards of one partition."""
-        matches = (SHARD_PATH.fullmatch(path) for path, _ in self._files(table))
-        return {match["shard"] for match in matches if match and match["fingerprint"] == fingerprint}
+    def read_batches(
+        self, table: Table, *, fingerprint: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream committed rows file by file, for those who need not hold them all."""
+        wanted = _wanted(table, columns)
+        reads = self._reads(table, fingerprint, None, wanted)
+        return pa.RecordBatchReader.from_batches(wanted, _ahead(reads))
 
-    def roll_forward(self, fingerprint: str, *, run_id: str) -> int:
-        """Finish the commits of shards whose run died between its tables.
+    def _reads(
+        self, table: Table, fingerprint: str | None, videos: Collection[str] | None, wanted: pa.Schema
+    ) -> list[Callable[[], pa.Table]]:
+        opened = self._open(table)
+        ids = None if videos is None else pa.array(set(videos), pa.string())
+        files = self._candidates(table, opened, fingerprint, ids)
+        return [partial(self._read_file, table, path, partition, wanted, ids) for path, _, partition in files]
 
-        All files of a shard are put before the first is committed, and the ledger (``videos``) is committed last.
-        So a shard seen in another table but not in the ledger has all its files, and needs only the rest of its
-        commits.
-
-        Returns
-        -------
-        int
-            Number of shards that were finished.
-        """
-        *others, ledger = EXTRACTED
-        begun = {files.partition("-")[0] for table in others for files in self.shards(table, fingerprint)}
-        half = begun - self.shards(ledger, fingerprint)
-        for shard in sorted(half):
-            self.commit(self._extracted(fingerprint, shard), run_id=run_id)
-        return len(half)
+    def fingerprints(self, table: Table) -> list[str]:
+        """Return the partitions that have rows."""
+        files = self.log(table).files(self._open(table))
+        if "partition.fingerprint" not in files.column_names:
+            return []
+        return sorted(pc.unique(files["partition.fingerprint"]).to_pylist())
 
     def add_later_columns(self) -> None:
         """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them.
@@ -274,35 +401,46 @@ class Tables:
                 with storage_errors("write", self.location(table).url):
                     opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
 
-    def _find_file(self, table: Table, fingerprint: str, shard: str) -> ShardFile | None:
-        location = self.location(table).child(f"fingerprint={fingerprint}/{shard}.parquet")
-        with storage_errors("read", location.url):
-            if not location.fs.exists(location.path):
-                return None
-            ids = self._read_file(table, f"fingerprint={fingerprint}/{shard}.parquet", None, VIDEO_IDS)["video_id"]
-            size_bytes = int(location.fs.size(location.path))
-        span = pc.min_max(ids).as_py()
-        return ShardFile(table, fingerprint, shard, size_bytes, len(ids), span["min"], span["max"])
-
-    def _files(self, table: Table) -> list[tuple[str, str | None]]:
-        """Return path and fingerprint of every committed file; a table that was never written has none."""
-        opened = self._open(table)
-        if opened is None:
+    def _candidates(
+        self, table: Table, opened: DeltaTable | None, fingerprint: str | None, ids: pa.Array | None
+    ) -> list[tuple[str, int, str | None]]:
+        """Return path, size and partition of every visible file that may hold rows of these videos; None is all."""
+        files = self.log(table).files(opened)
+        if ids is not None and len(ids) == 0:
             return []
-        with storage_errors("read", self.location(table).url):
-            actions = pa.table(opened.get_add_actions(flatten=True))
-        paths = actions["path"].to_pylist()
-        if "partition.fingerprint" not in actions.column_names:
-            return [(path, None) for path in paths]
-        return list(zip(paths, actions["partition.fingerprint"].to_pylist(), strict=True))
+        wanted = None if ids is None else sorted(ids.to_pylist())
+        nothing = [None] * files.num_rows
+        columns = (
+            files[name].to_pylist() if name in files.column_names else nothing
+            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id")
+        )
+        found = []
+        for path, size_bytes, partition, first, last in zip(*columns, strict=True):
+            if fingerprint not in (None, partition):
+                continue
+            # Files that others wrote may say nothing of what they hold.
+            if wanted is not None and first is not None and last is not None:
+                place = bisect_left(wanted, first)
+                if place == len(wanted) or wanted[place] > last:
+                    continue
+            found.append((unquote(path), size_bytes, partition))
+        return found
 
-    def _read_file(self, table: Table, path: str, fingerprint: str | None, wanted: pa.Schema) -> pa.Table:
-        location = self.location(table).child(unquote(path))
+    def _read_file(
+        self, table: Table, path: str, fingerprint: str | None, wanted: pa.Schema, ids: pa.Array | None = None
+    ) -> pa.Table:
+        location = self.location(table).child(path)
         with storage_errors("read", location.url), location.fs.open(location.path, "rb") as file:
             # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
             parquet = pq.ParquetFile(file, pre_buffer=False)
             stored = [name for name in wanted.names if name in parquet.schema_arrow.names]
-            data = parquet.read(stored, use_threads=False)
+            if ids is None:
+                data = parquet.read(stored, use_threads=False)
+            else:
+                groups = _row_groups_with(parquet, ids)
+                columns = list(dict.fromkeys([*stored, "video_id"]))
+                data = parquet.read_row_groups(groups, columns, use_threads=False)
+                data = data.filter(pc.is_in(data["video_id"], value_set=ids))
         if "fingerprint" in wanted.names and "fingerprint" not in stored:
             data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
         for name in set(wanted.names) - set(data.column_names):
@@ -310,26 +448,14 @@ class Tables:
         return data.select(wanted.names).cast(wanted)
 
     def _open(self, table: Table) -> DeltaTable | None:
-        location = self.location(table)
-        if location.is_local and not location.fs.exists(f"{location.path}/_delta_log"):
-            return None
-        with storage_errors("open", location.url):
-            try:
-                return DeltaTable(location.url, storage_options=delta_options(self.url, self.s3))
-            except TableNotFoundError:
-                return None
+        return self.log(table).open(version=(self.versions or {}).get(table))
 
-    def _open_or_create(self, table: Table) -> DeltaTable:
-        opened = self._open(table)
-        if opened is not None:
-            return opened
-        return DeltaTable.create(
-            self.location(table).url,
-            schema=SCHEMAS[table],
-            mode="ignore",
-            partition_by=["fingerprint"],
-            storage_options=delta_options(self.url, self.s3),
-        )
+    def _names(self, table: Table, fingerprint: str) -> set[str]:
+        """Return the names under which visible files were settled; those merged from several have none."""
+        start, end = f"fingerprint={fingerprint}/", ".parquet"
+        paths = self.log(table).files(self._open(table))["path"].to_pylist()
+        names = (path.removeprefix(start).removesuffix(end) for path in paths if path.startswith(start))
+        return {name for name in names if not name.startswith(("merged-", "rest-"))}
 
 
 def open_tables(store: str, s3: S3Settings) -> Tables:
@@ -346,42 +472,51 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
     return tables
 
 
-def _row_groups(rows: Sequence[Mapping[str, Any]] | pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows sorted by video, frame and person, in tables of about `ROW_GROUP_BYTES`.
-
-    Rows with pictures are turned to Arrow group by group, since all at once would take their memory twice.
-    """
-    keys = [name for name in ("video_id", "frame_index", "track") if name in schema.names]
-    if isinstance(rows, pa.Table):
-        data = rows.cast(schema).sort_by([(name, "ascending") for name in keys])
-        step = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
-        yield from (data.slice(start, step) for start in range(0, data.num_rows, step))
-        return
-    group: list[Mapping[str, Any]] = []
-    size_bytes = 0
-    for row in sorted(rows, key=lambda row: tuple(row[name] for name in keys)):
-        row_bytes = sum(len(value) for value in row.values() if isinstance(value, bytes))
-        if group and size_bytes + row_bytes > ROW_GROUP_BYTES:
-            yield pa.Table.from_pylist(group, schema=schema)
-            group, size_bytes = [], 0
-        group.append(row)
-        size_bytes += row_bytes
-    if group:
-        yield pa.Table.from_pylist(group, schema=schema)
+def _wanted(table: Table, columns: Sequence[str] | None) -> pa.Schema:
+    """Return the schema of what is read; rows of an earlier dfpipe lack what came since."""
+    return pa.schema([SCHEMAS[table].field(name).with_nullable(True) for name in columns or SCHEMAS[table].names])
 
 
-def _add_action(file: ShardFile) -> AddAction:
-    statistics = {
-        "numRecords": file.rows,
-        "minValues": {"video_id": file.first_video_id},
-        "maxValues": {"video_id": file.last_video_id},
-        "nullCount": {"video_id": 0},
-    }
-    return AddAction(
-        path=file.path,
-        size=file.size_bytes,
-        partition_values={"fingerprint": file.fingerprint},
-        modification_time=time.time_ns() // 1_000_000,
-        data_change=True,
-        stats=json.dumps(statistics),
+def _row_groups_with(parquet: pq.ParquetFile, ids: pa.Array) -> list[int]:
+    """Return the row groups with rows of these videos, from the footer and the one small column."""
+    if parquet.num_row_groups == 1:
+        return [0]
+    has = (
+        pc.any(pc.is_in(parquet.read_row_group(group, ["video_id"], use_threads=False)["video_id"], value_set=ids))
+        for group in range(parquet.num_row_groups)
     )
+    return [group for group, some in enumerate(has) if some.as_py()]
+
+
+def _ahead(reads: Iterable[Callable[[], pa.Table]]) -> Iterator[pa.RecordBatch]:
+    """Yield what the calls return, in their order, while the next few are under way."""
+    with ThreadPoolExecutor(READERS) as pool:
+        under_way: deque[Future[pa.Table]] = deque()
+        for read in reads:
+            under_way.append(pool.submit(read))
+            if len(under_way) > READERS:
+                yield from under_way.popleft().result().to_batches()
+        while under_way:
+            yield from under_way.popleft().result().to_batches()
+
+
+def _of(rows: Rows, videos: Collection[VideoKey]) -> Rows:
+    """Return the rows of these videos."""
+    keys = {key[:2] for key in videos}
+    if isinstance(rows, pa.Table):
+        return rows.filter(pa.array(_belongs(rows, keys), pa.bool_()))
+    return [row for row in rows if (row["video_id"], row["content_id"]) in keys]
+
+
+def _without_videos(rows: pa.Table, videos: Collection[tuple[str, str]]) -> pa.Table:
+    """Return the rows of all other videos."""
+    return rows.filter(pc.invert(pa.array(_belongs(rows, set(videos)), pa.bool_())))
+
+
+def _belongs(rows: pa.Table, keys: Collection[tuple[str, str]]) -> list[bool]:
+    pairs = zip(rows["video_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True)
+    return [pair in keys for pair in pairs]
+
+
+def _replacing(videos: Iterable[VideoKey]) -> tuple[VideoKey, ...]:
+    return tuple(sorted(key for key in videos if key[2] > 1))
