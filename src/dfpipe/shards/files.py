@@ -13,13 +13,26 @@ import pyarrow.parquet as pq
 from dfpipe.shards.schemas import FILTERED_BY, SCHEMAS, Table
 from dfpipe.storage import Location, storage_errors
 
-__all__ = ["Rows", "ShardFile", "encode_shard", "find_file", "shard_path", "without_fingerprint"]
+__all__ = [
+    "MERGED",
+    "REST",
+    "Rows",
+    "ShardFile",
+    "encode_shard",
+    "find_file",
+    "shard_name",
+    "shard_path",
+    "without_fingerprint",
+]
 
 ROW_GROUP_BYTES = 32 * 2**20
 """Uncompressed bytes in a row group: what a reader holds in memory at once."""
 
 ORDER = ("video_id", "frame_index", "track")
 """Columns by which rows are sorted, those of them that a table has."""
+
+MERGED, REST = "merged-", "rest-"
+"""How the names of files begin that were made of others: of several, and of one without some of its videos."""
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
 """Rows of one table, without the column ``fingerprint``."""
@@ -54,6 +67,12 @@ class ShardFile:
 def shard_path(fingerprint: str, name: str) -> str:
     """Return the path of a shard's file below its table's folder."""
     return f"fingerprint={fingerprint}/{name}.parquet"
+
+
+def shard_name(path: str) -> str | None:
+    """Return the name under which a file was settled; None for one that was made of others."""
+    name = path.rpartition("/")[2].removesuffix(".parquet")
+    return None if name.startswith((MERGED, REST)) else name
 
 
 def without_fingerprint(table: Table) -> pa.Schema:

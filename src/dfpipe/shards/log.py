@@ -20,7 +20,7 @@ from dfpipe.shards.files import ShardFile
 from dfpipe.shards.schemas import SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, storage_errors
 
-__all__ = ["Change", "TableLog"]
+__all__ = ["Change", "TableLog", "VisibleFile"]
 
 CONFLICTS = 100
 """Times that others may come first before it is taken for a defect of the store."""
@@ -34,10 +34,24 @@ CONFIGURATION = {
     "delta.dataSkippingNumIndexedCols": "-1",
 }
 
-NO_FILES = pa.table({"path": pa.array([], pa.string()), "size_bytes": pa.array([], pa.int64())})
-
 # Threads of one process would only collide with each other.
 _locks: defaultdict[str, Lock] = defaultdict(Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleFile:
+    """A file whose rows are part of a table."""
+
+    path: str
+    """Path below the table's folder, as the log has it."""
+    size_bytes: int
+    """Size of the file."""
+    fingerprint: str | None
+    """Partition; None in a table that has none."""
+    first_video_id: str | None
+    """Smallest video_id in it; None where whoever wrote it does not say."""
+    last_video_id: str | None
+    """Largest video_id in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +60,8 @@ class Change:
 
     add: Sequence[ShardFile] = ()
     """Files that become visible."""
-    remove: Sequence[tuple[str, int]] = ()
-    """Paths and sizes of files that are no longer part of the table; their bytes stay until a vacuum."""
-    fingerprint: str = ""
-    """Partition of the files that go."""
+    remove: Sequence[VisibleFile] = ()
+    """Files that are no longer part of the table; their bytes stay until a vacuum."""
     commit_ids: Sequence[str] = ()
     """Names under which the log remembers the transaction for ever."""
     moves_rows: bool = False
@@ -62,8 +74,10 @@ class Change:
     def actions(self) -> list[AddAction | RemoveAction]:
         """Return it as Delta's log has it."""
         now, new_rows = time.time_ns() // 1_000_000, not self.moves_rows
-        partition: dict[str, str | None] = {"fingerprint": self.fingerprint}
-        gone = [RemoveAction(path, new_rows, now, size_bytes, partition) for path, size_bytes in self.remove]
+        gone = [
+            RemoveAction(file.path, new_rows, now, file.size_bytes, {"fingerprint": file.fingerprint})
+            for file in self.remove
+        ]
         came = [
             AddAction(file.path, file.size_bytes, {"fingerprint": file.fingerprint}, now, new_rows, file.statistics)
             for file in self.add
@@ -94,12 +108,18 @@ class TableLog:
             except TableNotFoundError:
                 return None
 
-    def files(self, opened: DeltaTable | None) -> pa.Table:
-        """Return the visible files: path, size_bytes, and their statistics as ``min.<column>`` and ``max.<column>``."""
+    def files(self, opened: DeltaTable | None) -> list[VisibleFile]:
+        """Return the visible files of a table as it was opened."""
         if opened is None:
-            return NO_FILES
+            return []
         with storage_errors("read", self.location.url):
-            return pa.table(opened.get_add_actions(flatten=True))
+            actions = pa.table(opened.get_add_actions(flatten=True))
+        nothing = [None] * actions.num_rows
+        columns = (
+            actions[name].to_pylist() if name in actions.column_names else nothing
+            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id")
+        )
+        return [VisibleFile(*row) for row in zip(*columns, strict=True)]
 
     def is_committed(self, opened: DeltaTable | None, commit_id: str) -> bool:
         """Tell whether a transaction with this id was ever made, whatever became of its files since."""

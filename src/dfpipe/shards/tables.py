@@ -27,8 +27,17 @@ from deltalake import Schema as DeltaSchema
 from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.provenance import Provenance
 from dfpipe.settings import S3Settings
-from dfpipe.shards.files import Rows, ShardFile, encode_shard, find_file, shard_path, without_fingerprint
-from dfpipe.shards.log import Change, TableLog
+from dfpipe.shards.files import (
+    REST,
+    Rows,
+    ShardFile,
+    encode_shard,
+    find_file,
+    shard_name,
+    shard_path,
+    without_fingerprint,
+)
+from dfpipe.shards.log import Change, TableLog, VisibleFile
 from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, open_location, storage_errors
 
@@ -190,11 +199,11 @@ class Tables:
         def decide(opened: DeltaTable) -> Change:
             if log.is_committed(opened, commit_id):
                 return Change()
-            for path, _, _ in self._candidates("claims", opened, fingerprint, ids):
-                if path in looked_at:
+            for candidate in self._candidates("claims", opened, fingerprint, ids):
+                if candidate.path in looked_at:
                     continue
-                looked_at.add(path)
-                claimed = self._read_file("claims", path, fingerprint, without_fingerprint("claims"), ids)
+                looked_at.add(candidate.path)
+                claimed = self.read_file("claims", candidate, without_fingerprint("claims"), ids)
                 rows = zip(*(claimed[column].to_pylist() for column in columns), strict=True)
                 owners.update({row[:3]: row[3] for row in rows if row[:3] in videos})
             return Change() if owners else Change(add=[file], commit_ids=[commit_id])
@@ -240,7 +249,7 @@ class Tables:
             remove, rest = self._without(table, opened, fingerprint, again) if again else ([], [])
             if not add and not remove:
                 return Change()
-            return Change([*rest, *add], remove, fingerprint, [work.commit_id for work in todo])
+            return Change([*rest, *add], remove, [work.commit_id for work in todo])
 
         log.transact(decide, by=by)
 
@@ -267,27 +276,27 @@ class Tables:
 
             def decide(opened: DeltaTable, fingerprint: str = fingerprint) -> Change:
                 remove, rest = self._without(table, opened, fingerprint, videos)
-                gone.update(path for path, _ in remove)
-                return Change(rest, remove, fingerprint)
+                gone.update(file.path for file in remove)
+                return Change(rest, remove)
 
             log.transact(decide, by=by)
         return sorted(gone)
 
     def _without(
         self, table: Table, opened: DeltaTable, fingerprint: str, videos: Collection[tuple[str, str]]
-    ) -> tuple[list[tuple[str, int]], list[ShardFile]]:
+    ) -> tuple[list[VisibleFile], list[ShardFile]]:
         """Return which files hold rows of these videos, and put files with the rest of their rows."""
         ids = pa.array({video_id for video_id, _ in videos})
         keys = pa.schema([SCHEMAS[table].field("video_id"), SCHEMAS[table].field("content_id")])
-        remove: list[tuple[str, int]] = []
+        remove: list[VisibleFile] = []
         rest: list[ShardFile] = []
-        for path, size_bytes, _ in self._candidates(table, opened, fingerprint, ids):
-            found = self._read_file(table, path, fingerprint, keys, ids)
+        for candidate in self._candidates(table, opened, fingerprint, ids):
+            found = self.read_file(table, candidate, keys, ids)
             if set(zip(*(found[name].to_pylist() for name in keys.names), strict=True)).isdisjoint(videos):
                 continue
-            remove.append((path, size_bytes))
-            kept = _without_videos(self._read_file(table, path, fingerprint, without_fingerprint(table)), videos)
-            name = f"rest-{digest(path, sorted(videos))}"
+            remove.append(candidate)
+            kept = _without_videos(self.read_file(table, candidate, without_fingerprint(table)), videos)
+            name = f"{REST}{digest(candidate.path, sorted(videos))}"
             file = self.write_shard(table, kept, fingerprint=fingerprint, name=name)
             rest += [file] if file is not None else []
         return remove, rest
@@ -300,10 +309,10 @@ class Tables:
         int
             Number of names that were finished.
         """
-        claimed = self._names("claims", fingerprint)
+        claimed = self.names("claims", fingerprint)
         if not claimed:
             return 0
-        seen = {name for tables in STAGE_TABLES for name in self._names(tables[-1], fingerprint)}
+        seen = {name for tables in STAGE_TABLES for name in self.names(tables[-1], fingerprint)}
         finished = 0
         for name in sorted(claimed - seen):
             # Its files may also have been merged with others by now.
@@ -319,11 +328,14 @@ class Tables:
         """Find what somebody has settled under a name."""
         tables = [table for stage in STAGE_TABLES for table in stage]
         files = (find_file(self.location(table), table, fingerprint, name) for table in tables)
-        claims = self._read_file("claims", shard_path(fingerprint, name), fingerprint, without_fingerprint("claims"))
+        found = tuple(file for file in files if file is not None)
+        return SettledWork(fingerprint, name, found, _replacing(self._claimed_by(fingerprint, name)))
+
+    def _claimed_by(self, fingerprint: str, name: str) -> list[VideoKey]:
+        path = shard_path(fingerprint, name)
+        claims = self.read_file("claims", VisibleFile(path, 0, fingerprint, None, None), without_fingerprint("claims"))
         columns = (claims[column].to_pylist() for column in ("video_id", "content_id", "attempt"))
-        return SettledWork(
-            fingerprint, name, tuple(file for file in files if file is not None), _replacing(zip(*columns, strict=True))
-        )
+        return list(zip(*columns, strict=True))
 
     def replace(self, table: Table, data: pa.Table, *, by: Provenance) -> None:
         """Replace all rows of an unpartitioned table in one transaction; the earlier version stays readable."""
@@ -377,14 +389,12 @@ class Tables:
         opened = self._open(table)
         ids = None if videos is None else pa.array(set(videos), pa.string())
         files = self._candidates(table, opened, fingerprint, ids)
-        return [partial(self._read_file, table, path, partition, wanted, ids) for path, _, partition in files]
+        return [partial(self.read_file, table, file, wanted, ids) for file in files]
 
     def fingerprints(self, table: Table) -> list[str]:
         """Return the partitions that have rows."""
         files = self.log(table).files(self._open(table))
-        if "partition.fingerprint" not in files.column_names:
-            return []
-        return sorted(pc.unique(files["partition.fingerprint"]).to_pylist())
+        return sorted({file.fingerprint for file in files if file.fingerprint is not None})
 
     def add_later_columns(self) -> None:
         """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them.
@@ -403,33 +413,24 @@ class Tables:
 
     def _candidates(
         self, table: Table, opened: DeltaTable | None, fingerprint: str | None, ids: pa.Array | None
-    ) -> list[tuple[str, int, str | None]]:
-        """Return path, size and partition of every visible file that may hold rows of these videos; None is all."""
-        files = self.log(table).files(opened)
-        if ids is not None and len(ids) == 0:
-            return []
-        wanted = None if ids is None else sorted(ids.to_pylist())
-        nothing = [None] * files.num_rows
-        columns = (
-            files[name].to_pylist() if name in files.column_names else nothing
-            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id")
-        )
-        found = []
-        for path, size_bytes, partition, first, last in zip(*columns, strict=True):
-            if fingerprint not in (None, partition):
-                continue
-            # Files that others wrote may say nothing of what they hold.
-            if wanted is not None and first is not None and last is not None:
-                place = bisect_left(wanted, first)
-                if place == len(wanted) or wanted[place] > last:
-                    continue
-            found.append((unquote(path), size_bytes, partition))
-        return found
+    ) -> list[VisibleFile]:
+        """Return the visible files that may hold rows of these videos; None is all."""
+        files = [file for file in self.log(table).files(opened) if fingerprint in (None, file.fingerprint)]
+        if ids is None:
+            return files
+        wanted = sorted(ids.to_pylist())
 
-    def _read_file(
-        self, table: Table, path: str, fingerprint: str | None, wanted: pa.Schema, ids: pa.Array | None = None
-    ) -> pa.Table:
-        location = self.location(table).child(path)
+        def may_hold(file: VisibleFile) -> bool:
+            if file.first_video_id is None or file.last_video_id is None:
+                return True
+            place = bisect_left(wanted, file.first_video_id)
+            return place < len(wanted) and wanted[place] <= file.last_video_id
+
+        return [file for file in files if wanted and may_hold(file)]
+
+    def read_file(self, table: Table, visible: VisibleFile, wanted: pa.Schema, ids: pa.Array | None = None) -> pa.Table:
+        """Read one file of a table: the columns wanted, nulls where it lacks them, and only rows of these videos."""
+        location = self.location(table).child(unquote(visible.path))
         with storage_errors("read", location.url), location.fs.open(location.path, "rb") as file:
             # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
             parquet = pq.ParquetFile(file, pre_buffer=False)
@@ -442,7 +443,7 @@ class Tables:
                 data = parquet.read_row_groups(groups, columns, use_threads=False)
                 data = data.filter(pc.is_in(data["video_id"], value_set=ids))
         if "fingerprint" in wanted.names and "fingerprint" not in stored:
-            data = data.append_column("fingerprint", pa.repeat(fingerprint, data.num_rows))
+            data = data.append_column("fingerprint", pa.repeat(visible.fingerprint, data.num_rows))
         for name in set(wanted.names) - set(data.column_names):
             data = data.append_column(name, pa.nulls(data.num_rows, wanted.field(name).type))
         return data.select(wanted.names).cast(wanted)
@@ -450,12 +451,11 @@ class Tables:
     def _open(self, table: Table) -> DeltaTable | None:
         return self.log(table).open(version=(self.versions or {}).get(table))
 
-    def _names(self, table: Table, fingerprint: str) -> set[str]:
+    def names(self, table: Table, fingerprint: str) -> set[str]:
         """Return the names under which visible files were settled; those merged from several have none."""
-        start, end = f"fingerprint={fingerprint}/", ".parquet"
-        paths = self.log(table).files(self._open(table))["path"].to_pylist()
-        names = (path.removeprefix(start).removesuffix(end) for path in paths if path.startswith(start))
-        return {name for name in names if not name.startswith(("merged-", "rest-"))}
+        files = self.log(table).files(self._open(table))
+        names = (shard_name(file.path) for file in files if file.fingerprint == fingerprint)
+        return {name for name in names if name is not None}
 
 
 def open_tables(store: str, s3: S3Settings) -> Tables:

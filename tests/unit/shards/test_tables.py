@@ -131,8 +131,8 @@ def test_videos_are_read_alone_and_other_files_not_opened(tables, monkeypatch):
     for shard in ("ab", "cd", "ef"):
         do(tables, *shard, shard=shard)
     opened = []
-    read = Tables._read_file
-    monkeypatch.setattr(Tables, "_read_file", lambda self, *some: opened.append(some[1]) or read(self, *some))
+    read = Tables.read_file
+    monkeypatch.setattr(Tables, "read_file", lambda self, *some: opened.append(some[1]) or read(self, *some))
     rows = tables.read("faces", fingerprint="fp", videos=["c", "zz"], columns=["frame_index", "video_id"])
     assert rows.to_pylist() == [{"frame_index": frame, "video_id": "c"} for frame in (0, 30)]
     assert len(opened) == 1
