@@ -230,7 +230,9 @@ class Tables:
         """
         by_fingerprint: dict[str, list[SettledWork]] = {}
         for work in works:
-            by_fingerprint.setdefault(work.fingerprint, []).append(work)
+            # One of which all files are gone was committed, replaced by a later attempt, and vacuumed.
+            if work.files:
+                by_fingerprint.setdefault(work.fingerprint, []).append(work)
         for fingerprint, some in by_fingerprint.items():
             (tables,) = (tables for tables in STAGE_TABLES if some[0].files[-1].table in tables)
             if tables is EXTRACTED:

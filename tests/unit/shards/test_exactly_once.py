@@ -4,7 +4,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dfpipe.settings import S3Settings
@@ -76,6 +76,9 @@ event = st.one_of(
 )
 
 
+@example(
+    [("extract", 0, 1, 0, "videos"), ("again", 0, "videos"), ("vacuum",), ("extract", 0, 4, 2, None)],
+)
 @given(st.lists(event, min_size=3, max_size=10))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_of_runs_deaths_retries_and_merges(tmp_path_factory, monkeypatch, history):
