@@ -184,7 +184,8 @@ def _memory_per_worker(text: str, workers: int) -> int:
         asked = parse_bytes(text)
     except ValueError:
         asked = 0
-    if asked < 1:
+    # A number without a unit is bytes, and so few are a slip.
+    if asked < 2**20:
         raise SettingsError(f"dask.memory_per_worker got {text!r}, expected auto or a size such as 2GiB")
     # What the machine does not have would only be promised.
     return min(asked, available)

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 
-from distributed import Client, Future, as_completed, wait
+from distributed import CancelledError, Client, Future, as_completed, wait
 from distributed.scheduler import KilledWorker
 
 from dfpipe.errors import ServiceError
@@ -93,30 +94,33 @@ class Engine:
             The scheduler is gone, or a call's worker died twice.
         """
         waiting = iter(items)
-        everywhere = self._client.scatter(shared, broadcast=True, direct=True, hash=False)
+        everywhere = self._share(shared)
         ended = as_completed(loop=self._client.loop)
         under_way: dict[Future[R], tuple[T, int]] = {}
 
-        def submit(item: T, tries: int = 1) -> None:
+        def submit(item: T, tries: int) -> None:
             future = self._client.submit(function, everywhere, item, pure=False)
             under_way[future] = (item, tries)
             ended.add(future)
 
         def fill() -> None:
-            room = max(1, TASKS_PER_THREAD * self.threads) - len(under_way)
+            room = TASKS_PER_THREAD * max(1, self.threads) - len(under_way)
             for item in islice(waiting, max(0, room)):
-                submit(item)
+                submit(item, tries=1)
 
         try:
             fill()
             for future in ended:
                 item, tries = under_way.pop(future)
-                killed = _killed(future)
-                if killed and tries == 1:
+                if self._lost(future):
+                    if tries == 2:
+                        raise ServiceError(
+                            "a Dask worker died twice over the same work; see whether its memory is enough"
+                        )
+                    # The shared value may have gone with the last worker that held it.
+                    everywhere = self._share(shared)
                     submit(item, tries=2)
                     continue
-                if killed:
-                    raise ServiceError("a Dask worker died twice over the same work; see the workers' memory and logs")
                 result = self._sound(future).result()
                 # Forgotten by the scheduler before the caller takes its time.
                 del future, item
@@ -171,11 +175,12 @@ class Engine:
                 on_done()
             results: list[Any] = []
             for item, future in zip(items, list(futures), strict=True):
+                _settle(future)
                 if _killed(future):
                     # A dying worker takes down whatever else it held, so guilt is only proven alone.
                     again = self._client.submit(function, item, pure=False, resources=one)
                     futures.append(again)
-                    wait(again)
+                    _settle(again)
                     results.append(lost(item) if _killed(again) else self._sound(again))
                 else:
                     results.append(self._sound(future))
@@ -184,7 +189,7 @@ class Engine:
                 write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
             )
             futures.append(written)
-            wait(written)
+            _settle(written)
             return self._sound(written).result()
         finally:
             # Released as soon as the shard is written, or a long run would fill the workers' memory.
@@ -205,10 +210,25 @@ class Engine:
             )
         return future
 
+    def _share(self, value: Any) -> Future[Any]:
+        future: Future[Any] = self._client.scatter(value, broadcast=True, direct=True, hash=False)
+        return future
+
+    def _lost(self, future: Future[Any]) -> bool:
+        """Say whether a future's work went with a worker, the scheduler being alive."""
+        return _killed(future) or (future.status not in {"finished", "error"} and self._client.status == "running")
+
     def _cancel(self, futures: Sequence[Future[Any]]) -> None:
         # Those of a scheduler that is gone went with it.
         if self._client.status == "running":
             self._client.cancel(futures, reason="no longer wanted")
+
+
+def _settle(future: Future[Any]) -> None:
+    """Wait for a future, also for one that had ended and whose result went with a worker: it is on its way again."""
+    # Cancelled with all others when the scheduler is gone; _sound says so.
+    with suppress(CancelledError):
+        wait(future)
 
 
 def _killed(future: Future[Any]) -> bool:
