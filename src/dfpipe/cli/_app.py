@@ -102,7 +102,7 @@ def print_table(table: RichTable) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show the progress of long work on stderr while the block runs; nothing where stderr is no terminal."""
+    """Show the progress of long work on stderr while the block runs: bars where it is a terminal, and lines told."""
     bars = Progress(
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -119,7 +119,10 @@ def progress_bars() -> Iterator[None]:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done, total=total)
 
-    with bars, progress.listen(show):
+    def say(line: str) -> None:
+        bars.console.print(line, markup=False, soft_wrap=True)
+
+    with bars, progress.listen(show, on_line=say):
         yield
 
 
