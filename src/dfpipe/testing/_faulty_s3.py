@@ -5,6 +5,7 @@ conditions hold. Both sides are real sockets.
 """
 
 import asyncio
+import io
 import random
 import socket
 import struct
@@ -190,7 +191,12 @@ class FaultyS3:
         )
         target = URL(f"{self._server.endpoint_url}{request.raw_path}", encoded=True)
         async with self._client.request(
-            request.method, target, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AUTOMATIC
+            request.method,
+            target,
+            headers=headers,
+            data=io.BytesIO(body) if body else None,
+            allow_redirects=False,
+            skip_auto_headers=AUTOMATIC,
         ) as answer:
             content = await answer.read()
             if fault == "lost_answer":
