@@ -58,7 +58,7 @@ ANSWERS: dict[Fault, tuple[int, str]] = {
 }
 
 # These speak of one connection; and the server is asked what the client asks, in whatever steps that came.
-NOT_FORWARDED = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect"})
+NOT_FORWARDED = frozenset({"connection", "keep-alive", "transfer-encoding", "trailer", "upgrade", "expect"})
 
 AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add of its own."""
