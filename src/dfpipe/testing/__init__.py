@@ -4,7 +4,9 @@ from dfpipe.services._manager import unused_port as free_port
 from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
 from dfpipe.testing._store import (
     BY,
+    as_catalog,
     finish_faces,
+    finish_features,
     ledger_row,
     make_row,
     make_video,
@@ -20,7 +22,9 @@ __all__ = [
     "FaultyS3",
     "Rule",
     "Seen",
+    "as_catalog",
     "finish_faces",
+    "finish_features",
     "free_port",
     "ledger_row",
     "make_row",
