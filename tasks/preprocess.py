@@ -1,5 +1,7 @@
 """From a source of videos to committed faces and features."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -22,9 +24,9 @@ def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> pa.Table
 
 
 @task(name="finish commits", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def finish_commits(tables: Tables, fingerprint: str, by: Provenance) -> int:
-    """Finish what a run that died had written but not committed to every table."""
-    return tables.roll_forward(fingerprint, by=by)
+def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) -> int:
+    """Finish what runs that died had claimed but not committed to every table; return how many shards."""
+    return sum(tables.roll_forward(fingerprint, by=by) for fingerprint in fingerprints)
 
 
 @task(
@@ -45,6 +47,7 @@ def extract_faces(
         fingerprint=fingerprint,
         settings=settings.extract,
         limits=settings.limits,
+        shard_bytes=settings.shard_bytes,
         by=by,
     )
 

@@ -155,9 +155,12 @@ class FacesPlan:
         """How many shards there are."""
         return len(range(0, self.todo.num_rows, self.videos_per_shard))
 
-    def shards(self) -> Iterator[Shard]:
-        """Cut the work into shards, one at a time, in the order of video_id."""
-        for start, stop in _cut(0, self.todo.num_rows, self.videos_per_shard):
+    def shards(self, *, first: int = 0) -> Iterator[Shard]:
+        """Cut the work into shards, one at a time, in the order of video_id, from the one with this number on and
+        round to the one before it.
+        """
+        spans = list(_cut(0, self.todo.num_rows, self.videos_per_shard))
+        for start, stop in spans[first:] + spans[:first]:
             yield _shard(self.todo.slice(start, stop - start), self.fingerprint)
 
 

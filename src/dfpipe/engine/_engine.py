@@ -11,7 +11,7 @@ from distributed.scheduler import KilledWorker
 
 from dfpipe.errors import ServiceError
 
-__all__ = ["MEMORY", "Engine"]
+__all__ = ["MEMORY", "MOST_SHARDS_AT_ONCE", "Engine"]
 
 T = TypeVar("T")
 R = TypeVar("R")
