@@ -32,7 +32,7 @@ def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) 
 @task(
     name="extract faces",
     task_run_name="extract faces of {shard.name}",
-    tags=["faces"],
+    # No tags: for them Prefect asks its server about limits before every run.
     cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
