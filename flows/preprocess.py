@@ -12,13 +12,13 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from dfpipe import progress
-from dfpipe.catalog import to_videos
 from dfpipe.engine import open_engine
-from dfpipe.plan import plan_faces, plan_features
+from dfpipe.plan import EVERYTHING, FeaturesPlan, plan_faces, plan_features
 from dfpipe.provenance import Provenance, make_provenance
 from dfpipe.report import Losses, Report, check_losses, escape_markdown, printable, report_folder, to_markdown
-from dfpipe.settings import Settings, Stage
+from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
+from dfpipe.stages import write_stage
 from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog, write_report
 
 __all__ = ["Preprocessed", "preprocess"]
@@ -51,7 +51,7 @@ RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
 
 
 @flow(name="preprocess", flow_run_name="preprocess {settings.source}", task_runner=RUNNER, persist_result=False)
-def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
+def preprocess(settings: Settings, until: Stage = "features", selection: Selection = EVERYTHING) -> Preprocessed:
     """When it ends, every video of the source has one ledger row, and its faces and features are committed.
 
     A run that lost more than the user allows ends with its report, before the features.
@@ -63,23 +63,33 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
     if until == "catalog":
         return done
 
-    plan = plan_faces(to_videos(catalog), tables, settings.extract, videos_per_shard=settings.videos_per_shard)
+    plan = plan_faces(catalog, tables, settings, selection=selection)
     if finish_commits(tables, plan.fingerprint, by):
-        plan = plan_faces(to_videos(catalog), tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    done.kept, done.extracted = plan.kept, len(catalog) - plan.kept
+        plan = plan_faces(catalog, tables, settings, selection=selection)
+    done.extracted = plan.todo.num_rows
+    done.kept = len(catalog) - done.extracted
     say = get_run_logger().info
-    say("%d videos: %d kept, to extract %s", len(catalog), plan.kept, dict(plan.reasons) or "none")
-    feature_sets = settings.train.features if until != "faces" else []
-    features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
-    if not plan.shards and not any(feature.shards for feature in features):
+    say("%d videos: %d kept, to extract %s", len(catalog), done.kept, dict(plan.reasons) or "none")
+
+    def features_to_do() -> list[FeaturesPlan]:
+        plans = plan_features(
+            tables,
+            settings.train.features if until != "faces" else [],
+            faces_fingerprint=plan.fingerprint,
+            videos_per_shard=settings.videos_per_shard,
+        )
+        return [one for one in plans if one.num_shards]
+
+    if not plan.num_shards and not features_to_do():
         done.losses = account_for_losses(settings, tables, by)
         return done
 
     with open_engine(settings.dask) as engine:
         say("%d workers; Dask dashboard at %s", engine.workers, engine.dashboard_url)
+        write_stage(tables, plan.stage)
         progress.expect("faces", done.extracted)
         extracted = [
-            extract_faces.submit(engine, tables, shard, plan.fingerprint, settings, by) for shard in plan.shards
+            extract_faces.submit(engine, tables, shard, plan.fingerprint, settings, by) for shard in plan.shards()
         ]
         # A shard that fails fails alone: all others are committed before its error is raised.
         wait(extracted)
@@ -88,9 +98,11 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
             done.faces += shard.faces
         done.losses = account_for_losses(settings, tables, by)
 
-        features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
-        progress.expect("features", sum(len(feature.shards) for feature in features))
-        computed = [compute_features.submit(engine, tables, feature, by) for feature in features if feature.shards]
+        features = features_to_do()
+        progress.expect("features", sum(feature.num_shards for feature in features))
+        for feature in features:
+            write_stage(tables, feature.stage)
+        computed = [compute_features.submit(engine, tables, feature, by) for feature in features]
         wait(computed)
         done.feature_rows = sum(future.result() for future in computed)
     return done

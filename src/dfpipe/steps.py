@@ -122,7 +122,7 @@ def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, by: 
     Each shard is committed as it comes, so that an interrupted run keeps what it finished.
     """
     rows = 0
-    for works in engine.run(_settle_features, plan.shards, shared=(tables, plan, by)):
+    for works in engine.run(_settle_features, list(plan.works()), shared=(tables, plan, by)):
         tables.commit(works, by=by)
         rows += sum(file.rows for work in works for file in work.files)
         progress.advance("features")

@@ -11,16 +11,18 @@ import pyarrow as pa
 
 from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
-from dfpipe.plan import FacesPlan, feature_fingerprint
+from dfpipe.plan import FacesPlan, FeaturesPlan, feature_fingerprint
 from dfpipe.provenance import Provenance
 from dfpipe.services._manager import unused_port as free_port
-from dfpipe.settings import FeatureSettings
+from dfpipe.settings import FeatureSettings, LimitSettings
 from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
+from dfpipe.stages import write_stage
 
 __all__ = [
     "BY",
     "as_catalog",
     "finish_faces",
+    "finish_features",
     "free_port",
     "ledger_row",
     "make_row",
@@ -115,6 +117,7 @@ def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -
         "size_bytes": video.size_bytes,
         "attempt": getattr(video, "attempt", 1),
     }
+    known["limits"] = fingerprint(LimitSettings())
     return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
 
 
@@ -136,12 +139,25 @@ def finish_faces(
     columns
         What else to write, by video_id.
     """
-    for shard in plan.shards:
+    write_stage(tables, plan.stage)
+    for shard in plan.shards():
         rows = [
             ledger_row(video, **{"status": status, **(columns or {}).get(video.video_id, {})}) for video in shard.videos
         ]
         keys = [video.key for video in shard.videos]
         works = tables.settle({"videos": rows}, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        tables.commit(works, by=BY)
+
+
+def finish_features(tables: Tables, plan: FeaturesPlan) -> None:
+    """Commit a feature row without values for every planned video."""
+    write_stage(tables, plan.stage)
+    for shard in plan.works():
+        rows = [
+            make_row("features", video_id=video_id, content_id=content_id, feature=plan.settings.name, dtype="|u1")
+            for video_id, content_id, _ in shard.videos
+        ]
+        works = tables.settle({"features": rows}, shard.videos, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
         tables.commit(works, by=BY)
 
 
