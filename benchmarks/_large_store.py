@@ -13,16 +13,19 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dfpipe.extract import extract_fingerprint
+from dfpipe.fingerprint import fingerprint as digest
+from dfpipe.plan import feature_fingerprint
 from dfpipe.provenance import Provenance
-from dfpipe.settings import Settings
+from dfpipe.settings import LimitSettings, Settings
 from dfpipe.shards import SCHEMAS, Table, Tables, open_tables
 from dfpipe.shards.files import MERGED, without_fingerprint
 from dfpipe.shards.log import Change
 from dfpipe.shards.schemas import REJECTIONS
 
-__all__ = ["METHODS", "Form", "make_catalog", "make_ledger", "make_store"]
+__all__ = ["METHODS", "Form", "add_feature_claims", "make_catalog", "make_ledger", "make_store"]
 
 Form = Literal["fresh", "compacted"]
 
@@ -63,13 +66,26 @@ def make_store(folder: Path, *, videos: int, form: Form, pending: float = 0.001)
     return settings
 
 
-def _write(tables: Tables, table: Table, rows: pa.Table, fingerprint: str, form: Form) -> None:
+def add_feature_claims(settings: Settings, *, form: Form) -> None:
+    """Claim the features of every video that has faces, as if all were computed, in shards as large as they may be."""
+    tables = Tables(settings.store, settings.s3)
+    fingerprint = extract_fingerprint(settings.extract)
+    names = without_fingerprint("claims").names
+    ledger = tables.read("videos", fingerprint=fingerprint, columns=[*names, "status"]).sort_by("video_id")
+    done = ledger.filter(pc.equal(ledger["status"], "ok")).select(names).cast(without_fingerprint("claims"))
+    for feature in settings.train.features:
+        _write(tables, "claims", done, feature_fingerprint(feature, fingerprint), form, settings.videos_per_shard)
+
+
+def _write(
+    tables: Tables, table: Table, rows: pa.Table, fingerprint: str, form: Form, shard: int = VIDEOS_PER_SHARD
+) -> None:
     """Commit rows file by file, and remember every shard's commit, as the log does also after a merge."""
     log = tables.log(table)
-    step = VIDEOS_PER_FILE if form == "compacted" else VIDEOS_PER_SHARD * SHARDS_PER_COMMIT
+    step = VIDEOS_PER_FILE if form == "compacted" else shard * SHARDS_PER_COMMIT
     for first in range(0, rows.num_rows, step):
         here = rows.slice(first, step)
-        parts = [here.slice(start, VIDEOS_PER_SHARD) for start in range(0, here.num_rows, VIDEOS_PER_SHARD)]
+        parts = [here.slice(start, shard) for start in range(0, here.num_rows, shard)]
         names = [part["shard"][0].as_py() for part in parts]
         if form == "compacted":
             files = [tables.write_shard(table, here, fingerprint=fingerprint, name=f"{MERGED}{names[0]}")]
@@ -149,7 +165,7 @@ def make_ledger(videos: pa.Table) -> pa.Table:
         "faces_kept": kept,
         "size_bytes": videos["size_bytes"],
         "stored_bytes": random.integers(500_000, 2_000_000, rows),
-        "limits": np.full(rows, "0123456789abcdef"),
+        "limits": np.full(rows, digest(LimitSettings())),
         "cpu_seconds": random.uniform(0.2, 2, rows),
         "decode_seconds": random.uniform(0.05, 0.5, rows),
         "detect_seconds": random.uniform(0.1, 1, rows),
