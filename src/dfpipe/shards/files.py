@@ -29,8 +29,8 @@ __all__ = [
     "without_fingerprint",
 ]
 
-ROW_GROUP_BYTES = 32 * 2**20
-"""Uncompressed bytes in a row group: what a reader holds in memory at once."""
+ROW_GROUP_BYTES = 8 * 2**20
+"""Uncompressed bytes in a row group: what a reader of one video has to read of a large file."""
 
 LEFT_OVER_AFTER = timedelta(hours=12)
 """Age from which no attempt relies on a file that was put and never claimed: a vacuum may be deleting it."""
@@ -113,8 +113,9 @@ def encode_shard(rows: Rows, schema: pa.Schema) -> tuple[bytes, str]:
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for group in _row_groups(rows, schema):
             writer.write_table(group)
-    # The buffer's own bytes, not a copy: a shard takes its memory once.
-    return buffer.getvalue(), _statistics(pq.read_metadata(io.BytesIO(buffer.getbuffer())))
+    # The buffer's own bytes, not a copy, as long as nobody looks into the buffer: a shard takes its memory once.
+    data = buffer.getvalue()
+    return data, _statistics(pq.read_metadata(pa.BufferReader(data)))
 
 
 def find_file(location: Location, table: Table, fingerprint: str, name: str) -> ShardFile | None:

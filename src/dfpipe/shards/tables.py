@@ -445,8 +445,7 @@ class Tables:
         def may_hold(file: VisibleFile) -> bool:
             if file.first_video_id is None or file.last_video_id is None:
                 return True
-            place = bisect_left(wanted, file.first_video_id)
-            return place < len(wanted) and wanted[place] <= file.last_video_id
+            return _any_between(wanted, file.first_video_id, file.last_video_id)
 
         return [file for file in files if wanted and may_hold(file)]
 
@@ -500,14 +499,22 @@ def _wanted(table: Table, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _row_groups_with(parquet: pq.ParquetFile, ids: pa.Array) -> list[int]:
-    """Return the row groups with rows of these videos, from the footer and the one small column."""
-    if parquet.num_row_groups == 1:
-        return [0]
-    has = (
-        pc.any(pc.is_in(parquet.read_row_group(group, ["video_id"], use_threads=False)["video_id"], value_set=ids))
-        for group in range(parquet.num_row_groups)
-    )
-    return [group for group, some in enumerate(has) if some.as_py()]
+    """Return the row groups that may have rows of these videos, by what the footer says."""
+    wanted = sorted(ids.to_pylist())
+    column = parquet.schema_arrow.get_field_index("video_id")
+    groups = range(parquet.num_row_groups)
+    bounds = [parquet.metadata.row_group(group).column(column).statistics for group in groups]
+    return [
+        group
+        for group, known in zip(groups, bounds, strict=True)
+        if known is None or not known.has_min_max or _any_between(wanted, known.min, known.max)
+    ]
+
+
+def _any_between(wanted: Sequence[str], first: str, last: str) -> bool:
+    """Tell whether one of these, which are sorted, lies in a range."""
+    place = bisect_left(wanted, first)
+    return place < len(wanted) and wanted[place] <= last
 
 
 def _ahead(reads: Iterable[Callable[[], pa.Table]]) -> Iterator[pa.RecordBatch]:
