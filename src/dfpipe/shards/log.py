@@ -32,6 +32,8 @@ CONFIGURATION = {
     "delta.checkpointInterval": "10",
     # Readers take the statistics of columns beyond the thirty-second too.
     "delta.dataSkippingNumIndexedCols": "-1",
+    # Trainings refer to versions by number; a month later these would be gone.
+    "delta.enableExpiredLogCleanup": "false",
 }
 
 # Threads of one process would only collide with each other.
@@ -52,6 +54,8 @@ class VisibleFile:
     """Smallest video_id in it; None where whoever wrote it does not say."""
     last_video_id: str | None
     """Largest video_id in it."""
+    rows: int | None = None
+    """Rows in it; None where whoever wrote it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class TableLog:
         nothing = [None] * actions.num_rows
         columns = (
             actions[name].to_pylist() if name in actions.column_names else nothing
-            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id")
+            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id", "num_records")
         )
         return [VisibleFile(*row) for row in zip(*columns, strict=True)]
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -160,16 +161,20 @@ class Tables:
         """
         settled: dict[str, SettledWork] = {}
         left = set(videos)
+        used_up = 0
         while left:
             own = dict(rows) if len(left) == len(videos) else {table: _of(rows[table], left) for table in rows}
             ledger: Any = own.get("videos", ())
             ending = [{column: row[column] for column in row if column not in BY_CHANCE} for row in ledger]
-            name = f"{shard}-{digest(sorted(left), ending)}"
+            name = f"{shard}-{digest(sorted(left), ending, *range(used_up))}"
             own |= {"videos": [{**row, "shard": name} for row in ledger]} if ledger else {}
             put = [self.write_shard(table, some, fingerprint=fingerprint, name=name) for table, some in own.items()]
-            owners = self._claim(left, fingerprint=fingerprint, name=name, by=by)
+            files = tuple(file for file in put if file is not None)
+            owners = self._claim(left, files, fingerprint=fingerprint, name=name, by=by)
+            if owners is None:
+                used_up += 1
+                continue
             if not owners:
-                files = tuple(file for file in put if file is not None)
                 settled[name] = SettledWork(fingerprint, name, files, _replacing(left))
                 break
             # It was all for nothing, but for those that nobody else has.
@@ -179,9 +184,18 @@ class Tables:
         return list(settled.values())
 
     def _claim(
-        self, videos: Collection[VideoKey], *, fingerprint: str, name: str, by: Provenance
-    ) -> dict[VideoKey, str]:
-        """Claim videos for a name, all or none; return the owners of those that others have, if there are any."""
+        self, videos: Collection[VideoKey], files: Sequence[ShardFile], *, fingerprint: str, name: str, by: Provenance
+    ) -> dict[VideoKey, str] | None:
+        """Claim videos for a name, all or none.
+
+        Returns
+        -------
+        dict
+            The owners of those that others have; empty where the claim stands.
+        None
+            The name is used up: it was claimed and then dropped, so that its commits are remembered as made; or its
+            files were left by an attempt of long ago, and a vacuum may be deleting them.
+        """
         columns = {
             "video_id": [video_id for video_id, _, _ in videos],
             "content_id": [content_id for _, content_id, _ in videos],
@@ -195,10 +209,10 @@ class Tables:
         ids = pa.array({video_id for video_id, _, _ in videos})
         owners: dict[VideoKey, str] = {}
         looked_at: set[str] = set()
+        is_used_up = False
 
         def decide(opened: DeltaTable) -> Change:
-            if log.is_committed(opened, commit_id):
-                return Change()
+            nonlocal is_used_up
             for candidate in self._candidates("claims", opened, fingerprint, ids):
                 if candidate.path in looked_at:
                     continue
@@ -206,10 +220,15 @@ class Tables:
                 claimed = self.read_file("claims", candidate, without_fingerprint("claims"), ids)
                 rows = zip(*(claimed[column].to_pylist() for column in columns), strict=True)
                 owners.update({row[:3]: row[3] for row in rows if row[:3] in videos})
-            return Change() if owners else Change(add=[file], commit_ids=[commit_id])
+            if owners:
+                return Change()
+            is_used_up = log.is_committed(opened, commit_id) or any(one.is_old for one in (*files, file))
+            return Change() if is_used_up else Change(add=[file], commit_ids=[commit_id])
 
         log.transact(decide, by=by)
-        return owners
+        if is_used_up:
+            return None
+        return {} if owners == dict.fromkeys(videos, name) else owners
 
     def owners(self, videos: Iterable[VideoKey], *, fingerprint: str) -> dict[VideoKey, str]:
         """Return those of the videos that are claimed, with the names that have them."""
@@ -298,7 +317,8 @@ class Tables:
                 continue
             remove.append(candidate)
             kept = _without_videos(self.read_file(table, candidate, without_fingerprint(table)), videos)
-            name = f"{REST}{digest(candidate.path, sorted(videos))}"
+            # A name of its own: what an attempt of long ago left under it a vacuum may be deleting.
+            name = f"{REST}{uuid4().hex[:16]}"
             file = self.write_shard(table, kept, fingerprint=fingerprint, name=name)
             rest += [file] if file is not None else []
         return remove, rest
@@ -425,8 +445,7 @@ class Tables:
         def may_hold(file: VisibleFile) -> bool:
             if file.first_video_id is None or file.last_video_id is None:
                 return True
-            place = bisect_left(wanted, file.first_video_id)
-            return place < len(wanted) and wanted[place] <= file.last_video_id
+            return _any_between(wanted, file.first_video_id, file.last_video_id)
 
         return [file for file in files if wanted and may_hold(file)]
 
@@ -481,14 +500,22 @@ def _wanted(table: Table, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _row_groups_with(parquet: pq.ParquetFile, ids: pa.Array) -> list[int]:
-    """Return the row groups with rows of these videos, from the footer and the one small column."""
-    if parquet.num_row_groups == 1:
-        return [0]
-    has = (
-        pc.any(pc.is_in(parquet.read_row_group(group, ["video_id"], use_threads=False)["video_id"], value_set=ids))
-        for group in range(parquet.num_row_groups)
-    )
-    return [group for group, some in enumerate(has) if some.as_py()]
+    """Return the row groups that may have rows of these videos, by what the footer says."""
+    wanted = sorted(ids.to_pylist())
+    column = parquet.schema_arrow.get_field_index("video_id")
+    groups = range(parquet.num_row_groups)
+    bounds = [parquet.metadata.row_group(group).column(column).statistics for group in groups]
+    return [
+        group
+        for group, known in zip(groups, bounds, strict=True)
+        if known is None or not known.has_min_max or _any_between(wanted, known.min, known.max)
+    ]
+
+
+def _any_between(wanted: Sequence[str], first: str, last: str) -> bool:
+    """Tell whether one of these, which are sorted, lies in a range."""
+    place = bisect_left(wanted, first)
+    return place < len(wanted) and wanted[place] <= last
 
 
 def _ahead(reads: Iterable[Callable[[], pa.Table]]) -> Iterator[pa.RecordBatch]:
