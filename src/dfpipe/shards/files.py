@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dfpipe.shards.schemas import FILTERED_BY, SCHEMAS, Table
+from dfpipe.shards.schemas import FILTERED_BY, PICTURES, SCHEMAS, Table
 from dfpipe.storage import Location, storage_errors
 
 __all__ = [
@@ -110,7 +110,14 @@ def encode_shard(rows: Rows, schema: pa.Schema) -> tuple[bytes, str]:
         Its statistics.
     """
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+    plain = [name for name in schema.names if name not in PICTURES]
+    options = {
+        # Pictures are compressed already, no two are the same, and nobody asks for the smallest.
+        "compression": {name: "zstd" if name in plain else "none" for name in schema.names},
+        "use_dictionary": plain,
+        "write_statistics": plain,
+    }
+    with pq.ParquetWriter(buffer, schema, **options) as writer:
         for group in _row_groups(rows, schema):
             writer.write_table(group)
     # The buffer's own bytes, not a copy, as long as nobody looks into the buffer: a shard takes its memory once.

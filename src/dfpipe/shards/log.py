@@ -25,6 +25,9 @@ __all__ = ["Change", "TableLog", "VisibleFile"]
 CONFLICTS = 100
 """Times that others may come first before it is taken for a defect of the store."""
 
+ATTEMPTS = 3
+"""Times that a table is tried which cannot be read or written: its client does not repeat a commit that broke off."""
+
 LONGEST_WAIT_SECONDS = 2.0
 
 CONFIGURATION = {
@@ -148,20 +151,26 @@ class TableLog:
         StoreError
             The table cannot be read or written.
         """
+        failures = 0
         for conflicts in range(CONFLICTS):
-            # Others of this process wait at the lock; those elsewhere are found out by the version.
-            with _locks[self.location.url]:
-                opened = self.open() or self._create()
-                change = decide(opened)
-                if not change:
-                    return
-                before = opened.version()
-                try:
-                    self._commit(opened, change, by)
-                    return
-                except StoreError as error:
-                    if not isinstance(error.__cause__, CommitFailedError) or self._version() <= before:
-                        raise
+            try:
+                # Others of this process wait at the lock; those elsewhere are found out by the version.
+                with _locks[self.location.url]:
+                    opened = self.open() or self._create()
+                    change = decide(opened)
+                    if not change:
+                        return
+                    try:
+                        self._commit(opened, change, by)
+                        return
+                    except StoreError as error:
+                        if not isinstance(error.__cause__, CommitFailedError) or self._version() <= opened.version():
+                            raise
+            except StoreError:
+                # A commit that was not answered may have been made: to decide again is to look.
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise
             time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**conflicts)))  # noqa: S311 - no secret
         raise StoreError(
             f"cannot commit to {self.location.url}: {CONFLICTS} others came first; run it again when it is quiet"
