@@ -21,7 +21,7 @@ from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
 from flows._window import Ends, submit_within
-from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog, write_report
+from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
 
 __all__ = ["Preprocessed", "preprocess"]
 
@@ -87,6 +87,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         for result in extracted.of(submit_within(extract_faces, calls, window=window)):
             done.statuses.update(result.statuses)
             done.faces += result.faces
+        merge_records(settings, tables, by)
         done.losses = account_for_losses(settings, tables, by)
 
         features = features_to_do(settings, tables, plan, until)

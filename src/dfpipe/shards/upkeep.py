@@ -31,11 +31,18 @@ __all__ = [
     "compact",
     "describe_tables",
     "drop",
+    "merge_records",
     "vacuum",
 ]
 
 ALL: tuple[Table, ...] = ("claims", *(table for stage in STAGE_TABLES for table in stage))
 """Tables that are written in files of one's own, in the order in which they are merged."""
+
+RECORDS: tuple[Table, ...] = ("claims", "videos")
+"""Tables of which a run reads every row to know what there is to do."""
+
+MOST_RECORD_FILES = 256
+"""Small files of one of these that are left alone: reading so many takes about half a second."""
 
 MOST_ROWS = 2**18
 """Rows in a merged file, as files on disk do not tell what a merge holds in memory: ledger rows shrink tenfold."""
@@ -188,7 +195,22 @@ def _partition_facts(fingerprint: str | None, files: Sequence[VisibleFile], targ
     )
 
 
-def compact(tables: Tables, *, target_bytes: int, by: Provenance) -> list[Compacted]:
+def merge_records(tables: Tables, *, target_bytes: int, by: Provenance) -> list[Compacted]:
+    """Merge the small files of ledger and claims once they are many, as every plan reads them all.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be read or written.
+    """
+    logs = [tables.log(table) for table in RECORDS]
+    small = [sum(_is_small(file, target_bytes) for file in log.files(log.open())) for log in logs]
+    if max(small) <= MOST_RECORD_FILES:
+        return []
+    return compact(tables, target_bytes=target_bytes, by=by, only=RECORDS)
+
+
+def compact(tables: Tables, *, target_bytes: int, by: Provenance, only: Collection[Table] = ALL) -> list[Compacted]:
     """Merge small files of a partition until they are near a size; rows stay as they are, sorted.
 
     A file is small when it has less than half of the target, and less than half of `MOST_ROWS`. Merging is safe while
@@ -202,6 +224,8 @@ def compact(tables: Tables, *, target_bytes: int, by: Provenance) -> list[Compac
         Size of a good file. A merge holds about three times as much in memory.
     by
         Whose commits they are.
+    only
+        Tables to look at.
 
     Raises
     ------
@@ -212,7 +236,7 @@ def compact(tables: Tables, *, target_bytes: int, by: Provenance) -> list[Compac
         tables.roll_forward(fingerprint, by=by)
     # Before any ledger is merged: those of the claims that are finished are told by the names of its files.
     is_finished = _finished_claims(tables)
-    before = {table: tables.log(table).files(tables.log(table).open()) for table in ALL}
+    before = {table: tables.log(table).files(tables.log(table).open()) for table in ALL if table in only}
     todo: dict[Table, list[list[VisibleFile]]] = {}
     for table, files in before.items():
         small = [file for file in files if _is_small(file, target_bytes)]
@@ -221,7 +245,7 @@ def compact(tables: Tables, *, target_bytes: int, by: Provenance) -> list[Compac
             small = [file for file in small if is_finished(file)]
         todo[table] = list(_groups(small, target_bytes))
     progress.expect("merging", sum(len(groups) for groups in todo.values()))
-    return [_compact_table(tables, table, before[table], todo[table], by) for table in ALL]
+    return [_compact_table(tables, table, before[table], todo[table], by) for table in before]
 
 
 def vacuum(

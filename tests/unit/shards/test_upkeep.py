@@ -10,7 +10,7 @@ import pytest
 
 from dfpipe.settings import S3Settings
 from dfpipe.shards import Tables, files, open_tables, upkeep
-from dfpipe.shards.upkeep import compact, describe_tables, drop, vacuum
+from dfpipe.shards.upkeep import compact, describe_tables, drop, merge_records, vacuum
 from dfpipe.testing import BY, make_row
 
 NIGHT_SECONDS = 13 * 3600
@@ -312,3 +312,15 @@ def test_a_store_without_tables_has_nothing_to_keep(tables):
     assert vacuum(tables, keep_versions={}, by=BY) == []
     assert drop(tables, {"fp"}, by=BY) == []
     assert all(one.files_before == 0 for one in compact(tables, target_bytes=1, by=BY))
+
+
+def test_the_records_are_merged_once_they_are_many(tables, monkeypatch):
+    monkeypatch.setattr("dfpipe.shards.upkeep.MOST_RECORD_FILES", 3)
+    for video in "abc":
+        extract(tables, video, shard=video)
+    assert merge_records(tables, target_bytes=2**20, by=BY) == []
+    extract(tables, "d", shard="d")
+    merged = {one.table: one.files_after for one in merge_records(tables, target_bytes=2**20, by=BY)}
+    assert merged == {"claims": 1, "videos": 1}
+    # Pictures are no record: that is for whoever asks.
+    assert len(tables.log("faces").files(tables.log("faces").open())) == 4
