@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -40,13 +39,10 @@ from dfpipe.shards.files import (
     without_fingerprint,
 )
 from dfpipe.shards.log import Change, TableLog, VisibleFile
-from dfpipe.shards.schemas import EXTRACTED, PICTURES, SCHEMAS, Table
-from dfpipe.storage import Location, delta_options, open_location, storage_errors
+from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
+from dfpipe.storage import Location, arrow_file_system, delta_options, open_location, storage_errors
 
 __all__ = ["SettledWork", "Tables", "VideoKey", "open_tables"]
-
-READ_WHOLE_BYTES = 8 * 2**20
-"""Objects up to this size are fetched in one request, whatever is wanted of them: each further one takes as long."""
 
 READERS = 8
 """Files read at once: requests to a store are mostly waiting."""
@@ -456,18 +452,16 @@ class Tables:
     def read_file(self, table: Table, visible: VisibleFile, wanted: pa.Schema, ids: pa.Array | None = None) -> pa.Table:
         """Read one file of a table: the columns wanted, nulls where it lacks them, and only rows of these videos."""
         location = self.location(table).child(unquote(visible.path))
-        whole = visible.size_bytes <= READ_WHOLE_BYTES or (ids is None and not PICTURES.isdisjoint(wanted.names))
-        with storage_errors("read", location.url), _opened(location, whole=whole) as file:
-            # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
-            parquet = pq.ParquetFile(file, pre_buffer=False)
+        with storage_errors("read", location.url), self._open_for_arrow(location) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=not location.is_local)
             present = parquet.schema_arrow.names
             stored = [name for name in wanted.names if name in present]
             if ids is None:
-                data = parquet.read(stored, use_threads=False)
+                data = parquet.read(stored)
             else:
                 groups = _row_groups_with(parquet, ids)
                 columns = list(dict.fromkeys([*stored, "video_id"]))
-                data = parquet.read_row_groups(groups, columns, use_threads=False)
+                data = parquet.read_row_groups(groups, columns)
                 asked_for = pc.is_in(data["video_id"], value_set=ids)
                 # All of them is the common case, and a filter copies every picture.
                 data = data if pc.all(asked_for).as_py() else data.filter(asked_for)
@@ -476,6 +470,12 @@ class Tables:
         for name in set(wanted.names) - set(data.column_names):
             data = data.append_column(name, pa.nulls(data.num_rows, wanted.field(name).type))
         return data.select(wanted.names).cast(wanted)
+
+    def _open_for_arrow(self, location: Location) -> pa.NativeFile:
+        # A thread of Arrow that holds a Python file when the interpreter ends aborts it.
+        if location.is_local:
+            return pa.OSFile(location.path)
+        return arrow_file_system(self.s3).open_input_file(location.path)
 
     def _open(self, table: Table) -> DeltaTable | None:
         return self.log(table).open(version=(self.versions or {}).get(table))
@@ -499,18 +499,6 @@ def open_tables(store: str, s3: S3Settings) -> Tables:
     open_location(tables.url, s3).check_writable()
     tables.add_later_columns()
     return tables
-
-
-@contextmanager
-def _opened(location: Location, *, whole: bool) -> Iterator[Any]:
-    """Open a file for Arrow: of an object store, all of it at once, or part by part as it is asked for."""
-    if location.is_local:
-        yield pa.OSFile(location.path)
-    elif whole:
-        yield pa.BufferReader(location.fs.cat_file(location.path))
-    else:
-        with location.fs.open(location.path, "rb") as file:
-            yield file
 
 
 def _wanted(table: Table, columns: Sequence[str] | None) -> pa.Schema:
