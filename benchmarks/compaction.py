@@ -3,8 +3,8 @@
 usage: python benchmarks/compaction.py [--files N] [--file-bytes N] [--target-bytes N] [--s3] [--rounds N]
 
 A store of many small shards of faces is made, as runs of few videos leave it; each holds videos from all over the
-alphabet, so that every merge has to sort. One side reads it as it is, the other after `compact`; both read the same rows
-in the same process. The merge runs in a process of its own, so that its memory is its own: the peak above what the
+alphabet, so that every merge has to sort. One side reads it as it is, the other after `compact`; both read the same
+rows in the same process. The merge runs in a process of its own, so that its memory is its own: the peak above what the
 process had before, as a multiple of the target. With --s3 the same on a local S3 server (Ceph's gateway), started and
 stopped here.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from _table import add_options, machine, show
 
 from dfpipe.services import down, s3_access, up
@@ -67,7 +68,7 @@ def status_bytes(name: str) -> int:
 def merge(
     url: str, s3: S3Settings, target_bytes: int, answers: "multiprocessing.Queue[tuple[float, float, int]]"
 ) -> None:
-    """Compact a store, and tell the seconds on the clock and of the processor, and the memory above that at the start."""
+    """Compact a store; tell seconds on the clock and of the processor, and the memory above that at the start."""
     tables = open_tables(url, s3)
     describe_tables(tables, target_bytes=target_bytes)
     Path("/proc/self/clear_refs").write_text("5")
@@ -174,8 +175,6 @@ def main() -> None:
 
 def largest_row_group(tables: Tables) -> int:
     """Return the uncompressed bytes of the largest row group of faces."""
-    import pyarrow.parquet as pq
-
     largest = 0
     for file in tables.log("faces").files(tables.log("faces").open()):
         location = tables.location("faces").child(file.path)

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +175,8 @@ def test_drops_that_cannot_be(dfpipe, store, arguments, named):
     assert named in error
     assert error.count("\n") == 1
     assert "earlier" in store.fingerprints("faces")
+
+
+def test_the_page_about_tables_shows_every_column_as_it_is(dfpipe):
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
+    assert page.partition("prints this chapter.\n\n")[2] == dfpipe("tables", "--describe")[1]
