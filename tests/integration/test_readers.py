@@ -97,12 +97,14 @@ def table(tmp_path):
     for video, status, seconds, month in facts:
         row = make_row(
             "videos",
-            **{"video_id": video, "content_id": "c", "attempt": 1, "status": status, "reason": f"why {video}"},
-            **{
-                "duration_seconds": seconds,
-                "has_audio": video == "a",
-                "finished_at": datetime(2026, month, 1, tzinfo=UTC),
-            },
+            video_id=video,
+            content_id="c",
+            attempt=1,
+            status=status,
+            reason=f"why {video}",
+            duration_seconds=seconds,
+            has_audio=video == "a",
+            finished_at=datetime(2026, month, 1, tzinfo=UTC),
         )
         works = tables.settle({"videos": [row]}, [(video, "c", 1)], fingerprint="fp", shard=video, by=BY)
         tables.commit(works, by=BY)

@@ -1,5 +1,6 @@
 """Commands that look after the store: what its tables hold, small files merged, bytes given back."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -72,7 +73,7 @@ def tables(
     store = _store(settings)
     with waiting("reading the tables' logs"):
         facts = describe_tables(store, target_bytes=settings.shard_bytes)
-        known = _meanings(store, settings, _fingerprints(facts))
+        known = _meanings(store, settings)
     if json_output:
         say_json([_as_json(one, known) for one in facts])
         return
@@ -245,17 +246,44 @@ def _present(settings: Settings) -> dict[str, str]:
     from dfpipe.plan import feature_fingerprint
 
     faces = extract_fingerprint(settings.extract)
-    features = {feature_fingerprint(one, faces): f"present features, {one.name}" for one in settings.train.features}
+    features = {feature_fingerprint(one, faces): f"present features: {one.name}" for one in settings.train.features}
     return {faces: "present faces"} | features
 
 
-def _meanings(store: "Tables", settings: Settings, fingerprints: Iterable[str]) -> dict[str, str]:
+def _records(store: "Tables") -> dict[str, dict[str, Any]]:
+    """Read what runs have noted of the fingerprints that they wrote under."""
+    from dfpipe.storage import open_location, storage_errors
+
+    place = open_location(store.url, store.s3).child("stages")
+    with storage_errors("read", place.url):
+        files = place.fs.find(place.path) if place.fs.exists(place.path) else []
+    names = [file.rpartition("/")[2] for file in files if file.endswith(".json")]
+    return {name.removesuffix(".json"): json.loads(place.child(name).read_bytes()) for name in names}
+
+
+def _meanings(store: "Tables", settings: Settings) -> dict[str, str]:
     """Say of fingerprints which settings they stand for, as far as that is known."""
+
+    def told(record: dict[str, Any]) -> str:
+        chosen = record["settings"]
+        if record["stage"] == "features":
+            return f"features: {chosen['name']} of {record['faces_fingerprint']}"
+        crop = chosen["crop"]
+        return (
+            f"faces: {chosen['detector']['name']}, sampling {chosen['sampling']['name']},"
+            f" crop {crop['shape']} {crop['size_px']} px"
+        )
+
+    known = {fingerprint: told(record) for fingerprint, record in _records(store).items()}
     try:
-        return _present(settings)
+        present = _present(settings)
     except UserError:
         # The detector's weights are not on this machine, and a look at a store needs none.
-        return {}
+        return known
+    return known | {
+        fingerprint: f"present {known.get(fingerprint, name.removeprefix('present '))}"
+        for fingerprint, name in present.items()
+    }
 
 
 def _unwanted(
@@ -274,6 +302,7 @@ def _unwanted(
             f" expected of {', '.join(sorted(existing)) or 'none, as it is empty'} (dfpipe tables lists them)"
         )
     made_of = {feature_fingerprint(feature, faces) for faces in named for feature in settings.train.features}
+    made_of |= {features for features, record in _records(store).items() if record.get("faces_fingerprint") in named}
     return {*named, *(made_of & existing)}
 
 
@@ -283,7 +312,7 @@ def _ask(facts: "Sequence[TableFacts]", unwanted: set[str], store: "Tables", set
 
     if yes:
         return
-    known = _meanings(store, settings, unwanted)
+    known = _meanings(store, settings)
     rows: defaultdict[str, list[str]] = defaultdict(list)
     for one in facts:
         for part in one.partitions:
