@@ -68,7 +68,7 @@ def status_bytes(name: str) -> int:
 def merge(
     url: str, s3: S3Settings, target_bytes: int, answers: "multiprocessing.Queue[tuple[float, float, int]]"
 ) -> None:
-    """Compact a store, and tell the seconds on the clock and of the processor, and the memory that it took."""
+    """Compact a store; tell seconds on the clock and of the processor, and the memory above that at the start."""
     tables = open_tables(url, s3)
     describe_tables(tables, target_bytes=target_bytes)
     Path("/proc/self/clear_refs").write_text("5")

@@ -17,7 +17,16 @@ from dfpipe.settings import ExtractSettings, FeatureSettings
 from dfpipe.shards import Tables
 from dfpipe.storage import Location, open_location, storage_errors
 
-__all__ = ["StageRecord", "explain", "faces_stage", "features_stage", "first_reason", "read_stage", "write_stage"]
+__all__ = [
+    "StageRecord",
+    "explain",
+    "faces_stage",
+    "features_stage",
+    "first_reason",
+    "read_stage",
+    "read_stages",
+    "write_stage",
+]
 
 MOST_CHARACTERS = 40
 """Of one value in a reason; a list of frame positions may have a million."""
@@ -100,6 +109,21 @@ def read_stage(tables: Tables, fingerprint: str) -> StageRecord | None:
     return StageRecord(**json.loads(place.read_bytes()))
 
 
+def read_stages(tables: Tables) -> dict[str, StageRecord]:
+    """Return all records of a store by their fingerprints.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be read.
+    """
+    folder = _folder(tables)
+    with storage_errors("read", folder.url):
+        files = folder.fs.find(folder.path) if folder.fs.exists(folder.path) else []
+    names = (file.rpartition("/")[2].removesuffix(".json") for file in files if file.endswith(".json"))
+    return {name: record for name in names if (record := read_stage(tables, name)) is not None}
+
+
 def explain(before: StageRecord, now: StageRecord) -> list[str]:
     """Say why one fingerprint is not the other: settings first, then code, then weights, then the faces below.
 
@@ -161,5 +185,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
+def _folder(tables: Tables) -> Location:
+    return open_location(tables.url, tables.s3).child("stages")
+
+
 def _place(tables: Tables, fingerprint: str) -> Location:
-    return open_location(tables.url, tables.s3).child("stages", f"{fingerprint}.json")
+    return _folder(tables).child(f"{fingerprint}.json")

@@ -72,7 +72,7 @@ def tables(
     store = _store(settings)
     with waiting("reading the tables' logs"):
         facts = describe_tables(store, target_bytes=settings.shard_bytes)
-        known = _meanings(store, settings, _fingerprints(facts))
+        known = _meanings(store, settings)
     if json_output:
         say_json([_as_json(one, known) for one in facts])
         return
@@ -245,17 +245,34 @@ def _present(settings: Settings) -> dict[str, str]:
     from dfpipe.plan import feature_fingerprint
 
     faces = extract_fingerprint(settings.extract)
-    features = {feature_fingerprint(one, faces): f"present features, {one.name}" for one in settings.train.features}
+    features = {feature_fingerprint(one, faces): f"present features: {one.name}" for one in settings.train.features}
     return {faces: "present faces"} | features
 
 
-def _meanings(store: "Tables", settings: Settings, fingerprints: Iterable[str]) -> dict[str, str]:
+def _meanings(store: "Tables", settings: Settings) -> dict[str, str]:
     """Say of fingerprints which settings they stand for, as far as that is known."""
+    from dfpipe.stages import StageRecord, read_stages
+
+    def told(record: StageRecord) -> str:
+        chosen = record.settings
+        if record.stage == "features":
+            return f"features: {chosen['name']} of {record.faces_fingerprint}"
+        crop = chosen["crop"]
+        return (
+            f"faces: {chosen['detector']['name']}, sampling {chosen['sampling']['name']},"
+            f" crop {crop['shape']} {crop['size_px']} px"
+        )
+
+    known = {fingerprint: told(record) for fingerprint, record in read_stages(store).items()}
     try:
-        return _present(settings)
+        present = _present(settings)
     except UserError:
         # The detector's weights are not on this machine, and a look at a store needs none.
-        return {}
+        return known
+    return known | {
+        fingerprint: f"present {known.get(fingerprint, name.removeprefix('present '))}"
+        for fingerprint, name in present.items()
+    }
 
 
 def _unwanted(
@@ -263,6 +280,7 @@ def _unwanted(
 ) -> set[str]:
     """Return the fingerprints to drop: those named with the features made of them, or all but the present ones."""
     from dfpipe.plan import feature_fingerprint
+    from dfpipe.stages import read_stages
 
     existing = _fingerprints(facts)
     if drop_unused:
@@ -274,6 +292,7 @@ def _unwanted(
             f" expected of {', '.join(sorted(existing)) or 'none, as it is empty'} (dfpipe tables lists them)"
         )
     made_of = {feature_fingerprint(feature, faces) for faces in named for feature in settings.train.features}
+    made_of |= {features for features, record in read_stages(store).items() if record.faces_fingerprint in named}
     return {*named, *(made_of & existing)}
 
 
@@ -283,7 +302,7 @@ def _ask(facts: "Sequence[TableFacts]", unwanted: set[str], store: "Tables", set
 
     if yes:
         return
-    known = _meanings(store, settings, unwanted)
+    known = _meanings(store, settings)
     rows: defaultdict[str, list[str]] = defaultdict(list)
     for one in facts:
         for part in one.partitions:

@@ -194,8 +194,10 @@ def _statistics(metadata: pq.FileMetaData) -> str:
         groups = [metadata.row_group(group).column(column).statistics for group in range(metadata.num_row_groups)]
         missing[name] = sum(group.null_count for group in groups)
         known = [group for group in groups if group.has_min_max]
-        # A group of nothing but nulls has no bounds, and needs none; one of which they are not known spoils the rest.
-        if known and all(group.has_min_max or group.num_values == 0 for group in groups):
+        # A group of nothing but nulls or NaN has no bounds, and needs none, as no filter finds it; one of which they
+        # are not known spoils the rest.
+        is_float = metadata.schema.column(column).physical_type in ("FLOAT", "DOUBLE")
+        if known and all(group.has_min_max or group.num_values == 0 or is_float for group in groups):
             smallest[name] = _plain(min(group.min for group in known))
             largest[name] = _plain(max(group.max for group in known))
     return json.dumps(

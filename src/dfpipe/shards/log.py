@@ -17,7 +17,7 @@ from dfpipe.errors import StoreError
 from dfpipe.provenance import Provenance
 from dfpipe.settings import S3Settings
 from dfpipe.shards.files import ShardFile
-from dfpipe.shards.schemas import SCHEMAS, Table
+from dfpipe.shards.schemas import FILTERED_BY, SCHEMAS, Table
 from dfpipe.storage import Location, delta_options, storage_errors
 
 __all__ = ["Change", "TableLog", "VisibleFile"]
@@ -33,8 +33,6 @@ LONGEST_WAIT_SECONDS = 2.0
 CONFIGURATION = {
     # Whoever opens a table reads its log since the last checkpoint, object by object, some of it twice.
     "delta.checkpointInterval": "10",
-    # Readers take the statistics of columns beyond the thirty-second too.
-    "delta.dataSkippingNumIndexedCols": "-1",
     # Trainings refer to versions by number; a month later these would be gone.
     "delta.enableExpiredLogCleanup": "false",
 }
@@ -193,13 +191,16 @@ class TableLog:
             )
 
     def _create(self) -> DeltaTable:
+        # Those and no others: deltalake takes a column that should have statistics and has none for one of nothing but
+        # nulls, and whoever filters by it would find no rows.
+        columns = [field.name for field in SCHEMAS[self.table] if field.name in FILTERED_BY]
         with storage_errors("write", self.location.url):
             return DeltaTable.create(
                 self.location.url,
                 schema=SCHEMAS[self.table],
                 mode="ignore",
                 partition_by=["fingerprint"],
-                configuration=CONFIGURATION,
+                configuration=CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(columns)},
                 storage_options=delta_options(self.location.url, self.s3),
             )
 

@@ -309,8 +309,9 @@ def vacuum(
                         commit_properties=CommitProperties(custom_metadata=by.as_metadata()),
                     )
                 )
-        # Paths in the log are percent-encoded where a name needs it; those of shards never do.
-        gone_bytes = sum(sizes.get(path, 0) for path in gone)
+        # The log also names what an earlier vacuum has deleted.
+        gone &= sizes.keys()
+        gone_bytes = sum(sizes[path] for path in gone)
         found.append(Vacuumed(table, len(gone), gone_bytes, len(sizes), sum(sizes.values())))
         progress.advance("vacuuming")
     return found

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +143,23 @@ def test_dropping_a_fingerprint_takes_its_features_too(dfpipe, store, fingerprin
     assert store.fingerprints("features") == []
 
 
+def test_records_of_stages_say_what_a_fingerprint_stands_for(dfpipe, store, settings, fingerprints, tmp_path):
+    extract(store, "earlier-features", 0, table="features")
+    for fingerprint, record in {
+        "earlier": {"stage": "faces", "settings": settings.extract.model_dump(mode="json"), "faces_fingerprint": None},
+        "earlier-features": {"stage": "features", "settings": {"name": "residual"}, "faces_fingerprint": "earlier"},
+    }.items():
+        file = tmp_path / ".dfpipe" / "store" / "stages" / f"{fingerprint}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(record))
+    text = dfpipe("tables")[1]
+    assert "faces: mtcnn, sampling every, crop box 320 px" in text
+    assert "features: residual of earlier" in text
+    dropped = json.loads(dfpipe("vacuum", "--drop", "earlier", "--yes", "--json")[1])["fingerprints"]
+    assert dropped == ["earlier", "earlier-features"]
+    assert store.fingerprints("features") == [fingerprints[1]]
+
+
 def test_dropping_what_is_not_used(dfpipe, store, fingerprints):
     counted = json.loads(dfpipe("vacuum", "--drop-unused", "--dry-run", "--json")[1])
     assert (counted["fingerprints"], counted["dropped"]) == (["earlier"], [])
@@ -174,3 +192,8 @@ def test_drops_that_cannot_be(dfpipe, store, arguments, named):
     assert named in error
     assert error.count("\n") == 1
     assert "earlier" in store.fingerprints("faces")
+
+
+def test_the_page_about_tables_shows_every_column_as_it_is(dfpipe):
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
+    assert page.partition("prints this chapter.\n\n")[2] == dfpipe("tables", "--describe")[1]

@@ -143,6 +143,9 @@ def test_a_version_that_is_kept_stays_readable(tables, tmp_path):
     vacuum(tables, retention_hours=0, keep_versions={"faces": [version]}, by=BY)
     assert counts(tables.at({"faces": version})) == {"a": 1, "b": 1}
     assert len(parquet_files(tmp_path, "videos")) == 1
+    # What is gone is not counted again.
+    found = {one.table: one.files for one in vacuum(tables, retention_hours=0, keep_versions={}, by=BY)}
+    assert (found["faces"], found["videos"]) == (2, 0)
 
 
 def test_logs_are_kept_for_those_who_ask_for_a_version_by_number(tables):
