@@ -43,6 +43,7 @@ __all__ = [
     "connect_tracking",
     "evaluate_best",
     "find_finished_training",
+    "has_tracking",
     "record",
     "search_grid",
     "split_videos",
@@ -156,10 +157,13 @@ def connect_tracking(settings: Settings) -> Tracking:
 
 def find_finished_training(settings: Settings, fingerprint: str) -> TrainingRecord | None:
     """Look for a training; where no local database was made yet, none is made now."""
-    local = settings.mlflow.tracking_uri is None
-    if local and not Path(tracking_uri(settings.mlflow, state=settings.state).removeprefix("sqlite:///")).exists():
-        return None
-    return find_finished(connect_tracking(settings), fingerprint)
+    return find_finished(connect_tracking(settings), fingerprint) if has_tracking(settings) else None
+
+
+def has_tracking(settings: Settings) -> bool:
+    """Say whether there is an MLflow to ask: one that the settings name, or a local database made by an earlier run."""
+    local = tracking_uri(settings.mlflow, state=settings.state).removeprefix("sqlite:///")
+    return settings.mlflow.tracking_uri is not None or Path(local).exists()
 
 
 def artifact_root(settings: Settings) -> str:
