@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.futures import wait
@@ -11,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from dfpipe import progress
+from dfpipe.catalog import to_videos
 from dfpipe.engine import open_engine
 from dfpipe.plan import plan_faces, plan_features
 from dfpipe.provenance import Provenance, make_provenance
@@ -56,14 +58,14 @@ def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
     """
     by = make_provenance(settings, run_id=str(flow_run.id))
     tables = open_tables(settings.store, settings.s3)
-    catalog = read_catalog(settings, tables, by)
+    catalog: pa.Table = read_catalog(settings, tables, by)
     done = Preprocessed(videos=len(catalog))
     if until == "catalog":
         return done
 
-    plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
+    plan = plan_faces(to_videos(catalog), tables, settings.extract, videos_per_shard=settings.videos_per_shard)
     if finish_commits(tables, plan.fingerprint, by):
-        plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
+        plan = plan_faces(to_videos(catalog), tables, settings.extract, videos_per_shard=settings.videos_per_shard)
     done.kept, done.extracted = plan.kept, len(catalog) - plan.kept
     say = get_run_logger().info
     say("%d videos: %d kept, to extract %s", len(catalog), plan.kept, dict(plan.reasons) or "none")

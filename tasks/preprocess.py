@@ -1,10 +1,10 @@
 """From a source of videos to committed faces and features."""
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfpipe import report, steps
-from dfpipe.catalog import Video
 from dfpipe.engine import Engine
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
@@ -16,7 +16,7 @@ __all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog"
 
 
 @task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> list[Video]:
+def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> pa.Table:
     """List the source and store the catalog."""
     return steps.refresh_catalog(settings, tables, by=by)
 

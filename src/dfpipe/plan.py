@@ -9,7 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dfpipe.catalog import Video, VideoRef
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dfpipe.catalog import Video, VideoRef, find_videos
 from dfpipe.extract import extract_fingerprint
 from dfpipe.features import feature_version
 from dfpipe.fingerprint import fingerprint
@@ -147,19 +151,39 @@ def feature_fingerprint(settings: FeatureSettings, faces_fingerprint: str) -> st
     return fingerprint("features", feature_version(settings), settings, faces_fingerprint)
 
 
-def usable_videos(catalog: Iterable[Video], tables: Tables, *, faces_fingerprint: str) -> list[Video]:
-    """Return the catalog's videos whose present content has faces in the store, sorted by video_id."""
+def usable_videos(catalog: pa.Table, tables: Tables, *, faces_fingerprint: str) -> pa.Table:
+    """Return the rows of the catalog whose present content has faces in the store, in the catalog's order."""
     ledger = tables.read("videos", fingerprint=faces_fingerprint, columns=["video_id", "content_id", "status"])
-    ok = {(row["video_id"], row["content_id"]) for row in ledger.to_pylist() if row["status"] == "ok"}
-    usable = (video for video in catalog if (video.video_id, video.content_id) in ok)
-    return sorted(usable, key=lambda video: video.video_id)
+    found = find_videos(catalog, ledger.filter(pc.equal(ledger["status"], "ok")))
+    usable = np.zeros(catalog.num_rows, bool)
+    usable[found[found >= 0]] = True
+    return catalog.filter(pa.array(usable))
 
 
-def training_fingerprint(videos: Sequence[Video], settings: TrainSettings, *, faces_fingerprint: str) -> str:
-    """Return the fingerprint of a training: its settings, and every video with its content, label and people."""
-    rows = [(video.video_id, video.content_id, video.label, video.identities) for video in videos]
+def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fingerprint: str) -> str:
+    """Return the fingerprint of a training: its settings, and every video with its content, label and people.
+
+    Parameters
+    ----------
+    videos
+        Rows of the catalog, sorted by video_id.
+    settings
+        What the training depends on.
+    faces_fingerprint
+        Which crops its features are computed from.
+    """
+    learned_from = videos.select(["video_id", "content_id", "label", "target", "source"])
+    # In parts, as a million rows in one JSON text would take gigabytes.
+    rows = [
+        fingerprint(learned_from.slice(start, ROWS_AT_ONCE).to_pydict())
+        for start in range(0, videos.num_rows, ROWS_AT_ONCE)
+    ]
     features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.features]
     return fingerprint("train", TRAIN_VERSION, settings, features, rows)
+
+
+ROWS_AT_ONCE = 16_384
+"""Videos that are hashed together; another number makes other fingerprints."""
 
 
 TRAIN_VERSION = 1

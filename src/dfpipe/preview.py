@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
+from dfpipe.catalog import find_videos, to_videos
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.settings import STAGES, Settings, Stage
 from dfpipe.shards import Tables
@@ -49,11 +52,10 @@ def _stages(settings: Settings) -> Iterator[StagePlan]:
     tables = Tables(open_location(settings.store, settings.s3).url, settings.s3)
     before = load_catalog(tables)
     catalog = list_source(settings, before)
-    contents = {(video.video_id, video.content_id) for video in catalog}
-    changed = {"new or changed": len(contents - {(video.video_id, video.content_id) for video in before})}
+    changed = {"new or changed": int(np.count_nonzero(find_videos(before, catalog) < 0))}
     yield _stage("catalog", len(catalog), "videos", changed)
 
-    faces = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
+    faces = plan_faces(to_videos(catalog), tables, settings.extract, videos_per_shard=settings.videos_per_shard)
     yield _stage("faces", faces.kept + sum(faces.reasons.values()), "videos", faces.reasons)
 
     features = plan_features(tables, settings.train.features, faces_fingerprint=faces.fingerprint)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dfpipe import progress
-from dfpipe.catalog import Video, read_catalog
+from dfpipe.catalog import read_catalog
 from dfpipe.engine import Engine
 from dfpipe.errors import CatalogError, StoreError
 from dfpipe.extract import VideoRows, decode_crop, lost_video
@@ -23,7 +23,7 @@ from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeatureShard, FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
 from dfpipe.settings import ExtractSettings, LimitSettings, Settings
-from dfpipe.shards import SCHEMAS, SettledWork, Table, Tables, VideoKey
+from dfpipe.shards import CATALOG, SettledWork, Table, Tables, VideoKey
 from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
@@ -41,7 +41,7 @@ class ShardResult:
     """Face crops written."""
 
 
-def list_source(settings: Settings, known: Sequence[Video]) -> list[Video]:
+def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
     """Read the source's layout; nothing is stored.
 
     Parameters
@@ -59,22 +59,21 @@ def list_source(settings: Settings, known: Sequence[Video]) -> list[Video]:
     if settings.source is None:
         raise CatalogError("no source is set; say where the videos lie with --set source=FOLDER_OR_S3_URL")
     root = open_location(settings.source, settings.s3)
-    return read_catalog(root, layout=settings.layout, known={video.video_id: video for video in known})
+    return read_catalog(root, layout=settings.layout, known=known)
 
 
-def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> list[Video]:
+def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> pa.Table:
     """Read the source's layout and store it as the catalog, if it changed."""
     before = load_catalog(tables)
     catalog = list_source(settings, before)
-    if catalog != before:
-        columns = {name: [getattr(video, name) for video in catalog] for name in SCHEMAS["catalog"].names}
-        tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=by)
+    if not catalog.equals(before):
+        tables.replace("catalog", catalog, by=by)
     return catalog
 
 
-def load_catalog(tables: Tables) -> list[Video]:
+def load_catalog(tables: Tables) -> pa.Table:
     """Return the catalog as the last run stored it, sorted by video_id."""
-    return sorted((Video(**row) for row in tables.read("catalog").to_pylist()), key=lambda video: video.video_id)
+    return tables.read("catalog").sort_by("video_id").cast(CATALOG)
 
 
 def extract_shard(

@@ -19,6 +19,7 @@ from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
 __all__ = [
     "BY",
+    "as_catalog",
     "finish_faces",
     "free_port",
     "ledger_row",
@@ -79,10 +80,16 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
     return Video(**values | more)
 
 
+def as_catalog(videos: Sequence[Video]) -> pa.Table:
+    """Return these videos as rows of the catalog, sorted by video_id."""
+    ordered = sorted(videos, key=lambda video: video.video_id)
+    columns = {name: [getattr(video, name) for video in ordered] for name in SCHEMAS["catalog"].names}
+    return pa.table(columns, schema=SCHEMAS["catalog"])
+
+
 def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
     """Store these videos as the catalog."""
-    columns = {name: [getattr(video, name) for video in videos] for name in SCHEMAS["catalog"].names}
-    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=BY)
+    tables.replace("catalog", as_catalog(videos), by=BY)
 
 
 def make_row(table: Table, **columns: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dfpipe.errors import TrainingDataError
 from dfpipe.plan import plan_faces
 from dfpipe.settings import ExtractSettings, PixelsSettings, ResidualSettings, S3Settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_video, write_features
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_features
 
 PIXELS, RESIDUAL = PixelsSettings(size_px=4), ResidualSettings()
 CATALOG = [
@@ -29,7 +29,7 @@ def store(tmp_path):
 
 def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
     tables, stage = store
-    return load_training_data(catalog, tables, features, faces_fingerprint=stage)
+    return load_training_data(as_catalog(catalog), tables, features, faces_fingerprint=stage)
 
 
 def test_rows_labels_and_groups_belong_together(store):

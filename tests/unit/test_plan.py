@@ -8,7 +8,7 @@ from dfpipe import plan
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.settings import CropSettings, ExtractSettings, PixelsSettings, S3Settings, TrainSettings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_video, write_features
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_features
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_failed_videos_are_not_usable_but_done(tables):
     todo = faces_plan([make_video("a")], tables)
     finish_faces(tables, todo, status="corrupt")
     assert faces_plan([make_video("a")], tables).kept == 1
-    assert usable_videos([make_video("a")], tables, faces_fingerprint=todo.fingerprint) == []
+    assert usable_videos(as_catalog([make_video("a")]), tables, faces_fingerprint=todo.fingerprint).num_rows == 0
 
 
 def test_features_are_planned_for_all_faces_that_lack_them(tables):
@@ -82,17 +82,17 @@ def test_features_are_planned_for_all_faces_that_lack_them(tables):
     "change", [{"content_id": "other"}, {"label": "fake"}, {"source": "somebody"}, {"target": "somebody else"}]
 )
 def test_training_is_redone_for_what_it_learns_from(change):
-    before = training_fingerprint([make_video("a")], TrainSettings(), faces_fingerprint="fp")
+    before = training_fingerprint(as_catalog([make_video("a")]), TrainSettings(), faces_fingerprint="fp")
     changed = make_video("a", **{"content" if key == "content_id" else key: value for key, value in change.items()})
-    assert training_fingerprint([changed], TrainSettings(), faces_fingerprint="fp") != before
+    assert training_fingerprint(as_catalog([changed]), TrainSettings(), faces_fingerprint="fp") != before
     moved = make_video("a", url="s3://elsewhere/a.mp4", modified="later")
-    assert training_fingerprint([moved], TrainSettings(), faces_fingerprint="fp") == before
+    assert training_fingerprint(as_catalog([moved]), TrainSettings(), faces_fingerprint="fp") == before
 
 
 def test_training_is_redone_for_other_code(monkeypatch):
-    before = training_fingerprint([make_video("a")], TrainSettings(), faces_fingerprint="fp")
+    before = training_fingerprint(as_catalog([make_video("a")]), TrainSettings(), faces_fingerprint="fp")
     monkeypatch.setattr(plan, "TRAIN_VERSION", 99)
-    assert training_fingerprint([make_video("a")], TrainSettings(), faces_fingerprint="fp") != before
+    assert training_fingerprint(as_catalog([make_video("a")]), TrainSettings(), faces_fingerprint="fp") != before
 
 
 CATALOGS = st.lists(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dfpipe.catalog import to_videos
 from dfpipe.plan import plan_faces
 from dfpipe.preview import make_plan
 from dfpipe.settings import load_settings
@@ -41,7 +42,7 @@ def test_what_is_done_is_kept_and_no_database_is_made_to_find_out(settings, tmp_
     tables = open_tables(settings.store, settings.s3)
     finish_faces(
         tables,
-        plan_faces(list_source(settings, []), tables, settings.extract, videos_per_shard=9),
+        plan_faces(to_videos(list_source(settings, None)), tables, settings.extract, videos_per_shard=9),
         status="no_face",
     )
     assert numbers(make_plan(settings))["faces"] == (0, 2)

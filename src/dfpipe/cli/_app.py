@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "progress_bars",
     "read_settings",
     "say_json",
+    "say_json_rows",
     "waiting",
     "wants_debug",
     "wants_json",
@@ -86,6 +87,15 @@ def read_settings(config: Path | None, overrides: list[str] | None) -> Settings:
 def say_json(value: Any) -> None:
     """Print a value as JSON to stdout."""
     print(json.dumps(value, default=_plain, indent=2))  # noqa: T201 - this is the output
+
+
+def say_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows as a JSON array to stdout, one at a time, as there may be a million."""
+    before = "["
+    for row in rows:
+        print(before, json.dumps(row, default=_plain), sep="\n  ", end="")  # noqa: T201 - this is the output
+        before = ","
+    print("[]" if before == "[" else "\n]")  # noqa: T201
 
 
 def _plain(value: Any) -> Any:
