@@ -26,7 +26,9 @@ from dfpipe.models import (
     split_groups,
 )
 from dfpipe.plan import feature_fingerprint
+from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
+from dfpipe.shards import Tables
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     Tracking,
@@ -35,6 +37,7 @@ from dfpipe.tracking import (
     open_tracking,
     record_training,
     tracking_uri,
+    versions_tags,
 )
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "record",
     "search_grid",
     "split_videos",
+    "training_tags",
 ]
 
 T = TypeVar("T")
@@ -138,6 +142,19 @@ def record(
         fingerprint=fingerprint,
         tags=tags,
     )
+
+
+def training_tags(tables: Tables, by: Provenance) -> dict[str, str]:
+    """Return what a training's run says of where its rows came from and by what code and settings it was made."""
+    code = {name: value for name, value in by.as_metadata().items() if name != "run_id"}
+    return {
+        "prefect.flow_run_id": by.run_id,
+        "dfpipe.store": tables.url,
+        **versions_tags(tables.versions or {}),
+        **{f"dfpipe.{name}": value for name, value in code.items()},
+        # The tag by which MLflow's pages show a commit.
+        **({"mlflow.source.git.commit": by.git_revision.partition("+")[0]} if by.git_revision else {}),
+    }
 
 
 def connect_tracking(settings: Settings) -> Tracking:

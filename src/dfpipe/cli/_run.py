@@ -9,7 +9,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, progress_bars, read_settings, say_json, waiting
+from dfpipe.cli._app import (
+    Config,
+    Debug,
+    Json,
+    Overrides,
+    app,
+    err,
+    out,
+    progress_bars,
+    read_settings,
+    say_json,
+    waiting,
+)
+from dfpipe.errors import SettingsError
 from dfpipe.settings import Settings, Stage
 
 if TYPE_CHECKING:
@@ -58,6 +71,10 @@ def plan(
 @app.command()
 def run(
     until: UntilOption = Until.train,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Train on the rows that this training's run read; nothing else is done."),
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
@@ -65,7 +82,9 @@ def run(
 ) -> None:
     """Run the pipeline: only what has changed since the last run is done."""
     settings = read_settings(config, overrides)
-    summary = execute(settings, until.value)
+    if at is not None and until is not Until.train:
+        raise SettingsError(f"--at trains, and --until {until.value} stops before that; leave out one")
+    summary = execute(settings, until.value, at=at)
     if json_output:
         say_json(summary)
     else:
@@ -120,25 +139,31 @@ def demo(
         out.print(f"  {command:<52}{purpose}", soft_wrap=True)
 
 
-def execute(settings: Settings, until: Stage) -> "RunSummary":
+def execute(settings: Settings, until: Stage, *, at: str | None = None) -> "RunSummary":
     """Run the flow against one Prefect API and return its summary."""
     from dfpipe.cli._servers import load_flow, prefect_api
 
     with prefect_api(settings), progress_bars():
-        summary: RunSummary = load_flow("pipeline")(settings, until)
+        summary: RunSummary = load_flow("pipeline")(settings, until, at)
     return summary
 
 
 def score(settings: Settings, videos: list[str], *, version: str | None) -> "list[Verdict]":
     """Judge videos with the registered model."""
-    from dfpipe.tracking import load_champion
+    from dfpipe.tracking import forgotten_by, load_champion
     from dfpipe.training import connect_tracking
     from dfpipe.verdict import judge
 
     names = settings.mlflow
     with waiting("loading the model"):
-        bundle = load_champion(
-            connect_tracking(settings), name=names.registered_model, alias_or_version=version or names.alias
+        tracking = connect_tracking(settings)
+        bundle = load_champion(tracking, name=names.registered_model, alias_or_version=version or names.alias)
+        receipt_id = forgotten_by(tracking, bundle.name, bundle.version)
+    if receipt_id is not None:
+        err.print(
+            f"warning: version {bundle.version} of {bundle.name} was trained on videos that were forgotten since "
+            f"(receipt {receipt_id}); train another with `dfpipe run`",
+            soft_wrap=True,
         )
     with waiting("looking at the videos"):
         return [judge(bundle, video, limits=settings.limits, s3=settings.s3) for video in videos]

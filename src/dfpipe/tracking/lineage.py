@@ -90,7 +90,7 @@ def versions_of(tracking: Tracking, run_id: str, *, store: str) -> dict[Table, i
                 "`dfpipe run` prints beside the model"
             ) from error
     versions = _versions(tags)
-    if "videos" not in versions:
+    if not versions.keys() >= set(READ_BY_TRAINING):
         raise ModelNotFoundError(
             f"run {run_id} recorded no versions of the tables, as only trainings do, and only those of dfpipe 0.2 and "
             "later; name another run, or leave out --at to train on what is there"
