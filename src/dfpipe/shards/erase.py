@@ -106,9 +106,6 @@ def erase(tables: Tables, is_meant: Callable[[pa.Table], pa.Array], *, by: Prove
     """
     rows: dict[Table, int] = dict.fromkeys(SCHEMAS, 0)
     while True:
-        # Work that is claimed must be finished first: with its claim gone nobody would, and its other videos were lost.
-        for fingerprint in tables.fingerprints("claims"):
-            tables.roll_forward(fingerprint, by=by)
         pairs = find_pairs(tables, is_meant)
         for table in ROWS if pairs else ():
             rows[table] += count_rows(tables, table, pairs)
@@ -191,7 +188,7 @@ def _lay_to_rest(tables: Tables, names: Collection[tuple[str, str]], by: Provena
     last = [tables.log(stage[-1]) for stage in STAGE_TABLES]
     finished = False
     for name in set(names) - set(unclaimed):
-        # Claimed between our look and our delete, and its run may be dead: its other videos have nobody else.
+        # Its claim is gone, and its run may be dead: nobody else would finish it for its other videos.
         if not any(log.is_committed(log.open(), "/".join(name)) for log in last):
             tables.commit([tables._find_work(*name)], by=by)
             finished = True
