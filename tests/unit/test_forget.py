@@ -2,6 +2,8 @@
 
 import json
 import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -185,3 +187,22 @@ def test_training_at_a_run_has_no_other_last_stage(dfpipe):
     code, _, err = dfpipe("run", "--at", "r", "--until", "faces")
     assert (code, err.count("\n")) == (2, 1)
     assert "--until faces" in err
+
+
+@dataclass
+class Opinion:
+    verdict: str = "real"
+
+
+@pytest.mark.parametrize(("mark", "lines"), [(None, 0), ("0123abcd", 1)])
+def test_a_verdict_of_a_marked_model_says_so_in_one_line(dfpipe, monkeypatch, mark, lines):
+    monkeypatch.setattr("dfpipe.training.connect_tracking", lambda settings: None)
+    monkeypatch.setattr("dfpipe.tracking.load_champion", lambda *_, **__: SimpleNamespace(name="dfpipe", version="3"))
+    monkeypatch.setattr("dfpipe.tracking.forgotten_by", lambda tracking, name, version: mark)
+    monkeypatch.setattr("dfpipe.verdict.judge", lambda *_, **__: Opinion())
+    code, out, err = dfpipe("predict", "x.mp4", "--json")
+    assert (code, json.loads(out)) == (0, [{"verdict": "real"}])
+    assert err.count("\n") == lines
+    assert ("version 3 of dfpipe was trained on videos that were forgotten since (receipt 0123abcd)" in err) == bool(
+        mark
+    )

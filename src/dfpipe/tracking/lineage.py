@@ -92,8 +92,8 @@ def versions_of(tracking: Tracking, run_id: str, *, store: str) -> dict[Table, i
     versions = _versions(tags)
     if not versions.keys() >= set(READ_BY_TRAINING):
         raise ModelNotFoundError(
-            f"run {run_id} recorded no versions of the tables, as only trainings do, and only those of dfpipe 0.2 and "
-            "later; name another run, or leave out --at to train on what is there"
+            f"run {run_id} recorded no versions of the tables: it is no training, or one of an earlier dfpipe; name "
+            "another run, or leave out --at to train on what is there"
         )
     if tags.get(STORE_TAG) != store:
         raise ModelNotFoundError(
