@@ -30,7 +30,9 @@ def last_words() -> Iterator[None]:
         EventsWorker.drain_all(timeout=PATIENCE_SECONDS)
 
 
-def run_pipeline(settings: Settings, until: Stage, selection: Selection = EVERYTHING) -> RunSummary:
+def run_pipeline(
+    settings: Settings, until: Stage, selection: Selection = EVERYTHING, at: str | None = None
+) -> RunSummary:
     """Run the pipeline in this process."""
     with last_words():
-        return pipeline(settings, until, selection)
+        return pipeline(settings, until, selection, at)

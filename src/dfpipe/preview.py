@@ -7,6 +7,7 @@ from itertools import islice
 import pyarrow.compute as pc
 
 from dfpipe.engine import usable_cores
+from dfpipe.forgotten import leave_out_forgotten
 from dfpipe.plan import (
     EVERYTHING,
     FacesPlan,
@@ -88,7 +89,7 @@ def make_plan(settings: Settings, *, until: Stage = "train", selection: Selectio
 def _stages(settings: Settings, selection: Selection) -> Iterator[StagePlan]:
     tables = Tables(open_location(settings.store, settings.s3).url, settings.s3)
     before = load_catalog(tables)
-    catalog = list_source(settings, before)
+    catalog = leave_out_forgotten(tables, list_source(settings, before))
     changes = plan_catalog(before, catalog)
     del before
     yield StagePlan(

@@ -20,6 +20,7 @@ from dfpipe.errors import CatalogError, StoreError
 from dfpipe.extract import VideoRows, decode_crop, lost_video
 from dfpipe.features import compute
 from dfpipe.fingerprint import fingerprint as digest
+from dfpipe.forgotten import leave_out_forgotten
 from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeatureShard, FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
@@ -70,7 +71,7 @@ def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
 def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> pa.Table:
     """Read the source's layout and store it as the catalog, if it changed."""
     before = load_catalog(tables)
-    catalog = list_source(settings, before)
+    catalog = leave_out_forgotten(tables, list_source(settings, before))
     if not catalog.equals(before):
         tables.replace("catalog", catalog, by=by)
     return catalog

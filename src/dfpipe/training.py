@@ -25,7 +25,9 @@ from dfpipe.models import (
     split_groups,
 )
 from dfpipe.plan import feature_fingerprint, training_settings_hash
+from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
+from dfpipe.shards import Tables
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     SETTINGS_TAG,
@@ -36,6 +38,7 @@ from dfpipe.tracking import (
     latest_settings,
     open_tracking,
     record_training,
+    versions_tags,
 )
 
 __all__ = [
@@ -43,9 +46,11 @@ __all__ = [
     "artifact_root",
     "connect_tracking",
     "evaluate_best",
+    "find_store_tracking",
     "record",
     "search_grid",
     "split_videos",
+    "training_tags",
     "why_train",
 ]
 
@@ -140,6 +145,19 @@ def record(
     )
 
 
+def training_tags(tables: Tables, by: Provenance) -> dict[str, str]:
+    """Return what a training's run says of where its rows came from and by what code and settings it was made."""
+    code = {name: value for name, value in by.as_metadata().items() if name != "run_id"}
+    return {
+        "prefect.flow_run_id": by.run_id,
+        "dfpipe.store": tables.url,
+        **versions_tags(tables.versions or {}),
+        **{f"dfpipe.{name}": value for name, value in code.items()},
+        # The tag by which MLflow's pages show a commit.
+        **({"mlflow.source.git.commit": by.git_revision.partition("+")[0]} if by.git_revision else {}),
+    }
+
+
 def connect_tracking(settings: Settings) -> Tracking:
     """Open MLflow with its artifacts in the store.
 
@@ -160,8 +178,7 @@ def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -
     ServiceError
         MLflow cannot be reached.
     """
-    _show_mlflow_the_store(settings)
-    tracking = find_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
+    tracking = find_store_tracking(settings)
     if tracking is None:
         return "never trained"
     if find_finished(tracking, fingerprint) is not None:
@@ -171,6 +188,18 @@ def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -
         return "never trained"
     same = latest == training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)
     return "rows changed" if same else "grid or settings changed"
+
+
+def find_store_tracking(settings: Settings) -> Tracking | None:
+    """Open the MLflow in which runs record this store's trainings; None where no run has made one yet.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    _show_mlflow_the_store(settings)
+    return find_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
 
 
 def artifact_root(settings: Settings) -> str:

@@ -12,7 +12,19 @@ from rich import filesize
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, progress_bars, read_settings, say_json, waiting
+from dfpipe.cli._app import (
+    Config,
+    Debug,
+    Json,
+    Overrides,
+    app,
+    err,
+    out,
+    progress_bars,
+    read_settings,
+    say_json,
+    waiting,
+)
 from dfpipe.errors import SettingsError
 from dfpipe.settings import Selection, Settings, Stage
 
@@ -100,6 +112,10 @@ def run(
     datasets: DatasetOption = None,
     since: SinceOption = None,
     retry: RetryOption = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Train on the rows that this training's run read; nothing else is done."),
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
@@ -107,7 +123,12 @@ def run(
 ) -> None:
     """Run the pipeline: only what has changed since the last run is done."""
     settings = read_settings(config, overrides)
-    summary = execute(settings, until.value, read_selection(videos, datasets, since, retry))
+    selection = read_selection(videos, datasets, since, retry)
+    if at is not None and (until is not Until.train or selection != Selection()):
+        raise SettingsError(
+            "--at only trains, on the rows of an earlier training; leave out --until and what narrows a run"
+        )
+    summary = execute(settings, until.value, selection, at=at)
     if json_output:
         say_json(summary)
     else:
@@ -181,25 +202,31 @@ def read_selection(
         ) from error
 
 
-def execute(settings: Settings, until: Stage, selection: Selection) -> "RunSummary":
+def execute(settings: Settings, until: Stage, selection: Selection, *, at: str | None = None) -> "RunSummary":
     """Run the flow against one Prefect API and return its summary."""
     from dfpipe.cli._servers import load_flow, prefect_api
 
     with prefect_api(settings), progress_bars():
-        summary: RunSummary = load_flow("pipeline")(settings, until, selection)
+        summary: RunSummary = load_flow("pipeline")(settings, until, selection, at)
     return summary
 
 
 def score(settings: Settings, videos: list[str], *, version: str | None) -> "list[Verdict]":
     """Judge videos with the registered model."""
-    from dfpipe.tracking import load_champion
+    from dfpipe.tracking import forgotten_by, load_champion
     from dfpipe.training import connect_tracking
     from dfpipe.verdict import judge
 
     names = settings.mlflow
     with waiting("loading the model"):
-        bundle = load_champion(
-            connect_tracking(settings), name=names.registered_model, alias_or_version=version or names.alias
+        tracking = connect_tracking(settings)
+        bundle = load_champion(tracking, name=names.registered_model, alias_or_version=version or names.alias)
+        receipt_id = forgotten_by(tracking, bundle.name, bundle.version)
+    if receipt_id is not None:
+        err.print(
+            f"warning: version {bundle.version} of {bundle.name} was trained on videos that were forgotten since "
+            f"(receipt {receipt_id}); train another with `dfpipe run`",
+            soft_wrap=True,
         )
     with waiting("looking at the videos"):
         return [judge(bundle, video, limits=settings.limits, s3=settings.s3) for video in videos]

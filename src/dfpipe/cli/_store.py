@@ -174,6 +174,8 @@ def vacuum(
     """Delete files that no table speaks of any more: merged, replaced, dropped, or left by runs that died."""
     from dfpipe.provenance import make_provenance
     from dfpipe.shards import open_tables, upkeep
+    from dfpipe.tracking import versions_in_use
+    from dfpipe.training import find_store_tracking
 
     if drop and drop_unused:
         raise SettingsError("--drop and --drop-unused exclude each other; give one of them")
@@ -198,7 +200,15 @@ def vacuum(
                 store = open_tables(settings.store, settings.s3)
             if unwanted and not dry_run:
                 dropped = upkeep.drop(store, unwanted, by=by)
-            found = upkeep.vacuum(store, retention_hours=retention_hours, keep_versions={}, by=by, dry_run=dry_run)
+            # Those that trainings have read can be read again with `dfpipe run --at`.
+            tracking = find_store_tracking(settings)
+            found = upkeep.vacuum(
+                store,
+                retention_hours=retention_hours,
+                keep_versions=versions_in_use(tracking) if tracking is not None else {},
+                by=by,
+                dry_run=dry_run,
+            )
     if json_output:
         say_json({"fingerprints": sorted(unwanted), "dropped": dropped, "vacuumed": found, "dry_run": dry_run})
         return

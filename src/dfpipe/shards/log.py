@@ -102,7 +102,13 @@ class TableLog:
     """How to reach it."""
 
     def open(self, *, version: int | None = None) -> DeltaTable | None:
-        """Open the table as it is now, or as it was in a version; None where it was never written."""
+        """Open the table as it is now, or as it was in a version; None where it was never written.
+
+        Raises
+        ------
+        StoreError
+            It cannot be opened, or not in this version.
+        """
         if self.location.is_local and not self.location.fs.exists(f"{self.location.path}/_delta_log"):
             return None
         with storage_errors("open", self.location.url):
@@ -110,8 +116,12 @@ class TableLog:
                 return DeltaTable(
                     self.location.url, version=version, storage_options=delta_options(self.location.url, self.s3)
                 )
-            except TableNotFoundError:
-                return None
+            except TableNotFoundError as error:
+                if version is None:
+                    return None
+                raise StoreError(
+                    f"{self.location.url} has no version {version} any more; its log was cut off or the table replaced"
+                ) from error
 
     def files(self, opened: DeltaTable | None) -> list[VisibleFile]:
         """Return the visible files of a table as it was opened."""
@@ -154,7 +164,7 @@ class TableLog:
             try:
                 # Others of this process wait at the lock; those elsewhere are found out by the version.
                 with _locks[self.location.url]:
-                    opened = self.open() or self._create()
+                    opened = self.open() or self._create(by)
                     change = decide(opened)
                     if not change:
                         return
@@ -190,7 +200,7 @@ class TableLog:
                 commit_properties=properties,
             )
 
-    def _create(self) -> DeltaTable:
+    def _create(self, by: Provenance) -> DeltaTable:
         # Those and no others: deltalake takes a column that should have statistics and has none for one of nothing but
         # nulls, and whoever filters by it would find no rows.
         columns = [field.name for field in SCHEMAS[self.table] if field.name in FILTERED_BY]
@@ -202,6 +212,7 @@ class TableLog:
                 partition_by=["fingerprint"],
                 configuration=CONFIGURATION | {"delta.dataSkippingStatsColumns": ",".join(columns)},
                 storage_options=delta_options(self.location.url, self.s3),
+                commit_properties=CommitProperties(custom_metadata=by.as_metadata()),
             )
 
     def _version(self) -> int:

@@ -179,7 +179,7 @@ class Tables:
                 break
             # It was all for nothing, but for those that nobody else has.
             for owner in set(owners.values()):
-                settled[owner] = self._find_work(fingerprint, owner)
+                settled[owner] = self.find_work(fingerprint, owner)
             left -= owners.keys()
         return list(settled.values())
 
@@ -342,11 +342,11 @@ class Tables:
             logs = [self.log(table) for table in last]
             if any(log.is_committed(log.open(), f"{fingerprint}/{name}") for log in logs):
                 continue
-            self.commit([self._find_work(fingerprint, name)], by=by)
+            self.commit([self.find_work(fingerprint, name)], by=by)
             finished += 1
         return finished
 
-    def _find_work(self, fingerprint: str, name: str) -> SettledWork:
+    def find_work(self, fingerprint: str, name: str) -> SettledWork:
         """Find what somebody has settled under a name."""
         tables = [table for stage in STAGE_TABLES for table in stage]
         files = (find_file(self.location(table), table, fingerprint, name) for table in tables)
@@ -431,7 +431,10 @@ class Tables:
             later = [field.with_nullable(True) for field in schema if field.name not in known]
             if later:
                 with storage_errors("write", self.location(table).url):
-                    opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(later)).fields)
+                    opened.alter.add_columns(
+                        DeltaSchema.from_arrow(pa.schema(later)).fields,
+                        commit_properties=CommitProperties(custom_metadata=Provenance("add columns").as_metadata()),
+                    )
 
     def _candidates(
         self, table: Table, opened: DeltaTable | None, fingerprint: str | None, ids: pa.Array | None

@@ -24,9 +24,9 @@ from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
-__all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training"]
+__all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training", "rows_sha256"]
 
-SETTINGS_TAG = "dfpipe.settings_hash"
+SETTINGS_TAG = "dfpipe.training_settings"
 """Tag of a training with what it depends on beside its rows."""
 
 METRICS_PER_REQUEST = 500
@@ -125,7 +125,10 @@ def record_training(
                 "candidates": len(search.ranking),
                 "best": winner.candidate.name,
             },
-            tags={"dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest()},
+            tags={
+                "dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest(),
+                "dfpipe.rows_sha256": rows_sha256(data),
+            },
         )
         metrics = {**_prefixed("val_", search.best.mean), **_test_metrics(winner)}
         folder = Path(scratch, "run")
@@ -193,6 +196,14 @@ def latest_settings(tracking: Tracking) -> str | None:
             max_results=1,
         )
         return runs[0].data.tags.get(SETTINGS_TAG, "") if runs else None
+
+
+def rows_sha256(data: TrainingData) -> str:
+    """Hash the rows that a training reads: their values, labels, videos and groups of people, in their order."""
+    hashed = hashlib.sha256(json.dumps([*data.video_ids, str(data.X.dtype), *data.X.shape]).encode())
+    for array in (data.X, data.y, data.video, data.groups):
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
 
 
 def _record(tracking: Tracking, run: Any) -> TrainingRecord:
