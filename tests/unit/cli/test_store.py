@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
+from dfpipe.stages import StageRecord
 from dfpipe.testing import BY, make_row
 
 
@@ -146,12 +148,12 @@ def test_dropping_a_fingerprint_takes_its_features_too(dfpipe, store, fingerprin
 def test_records_of_stages_say_what_a_fingerprint_stands_for(dfpipe, store, settings, fingerprints, tmp_path):
     extract(store, "earlier-features", 0, table="features")
     for fingerprint, record in {
-        "earlier": {"stage": "faces", "settings": settings.extract.model_dump(mode="json"), "faces_fingerprint": None},
-        "earlier-features": {"stage": "features", "settings": {"name": "residual"}, "faces_fingerprint": "earlier"},
+        "earlier": StageRecord("faces", 1, settings.extract.model_dump(mode="json")),
+        "earlier-features": StageRecord("features", 1, {"name": "residual"}, faces_fingerprint="earlier"),
     }.items():
         file = tmp_path / ".dfpipe" / "store" / "stages" / f"{fingerprint}.json"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(record))
+        file.write_text(json.dumps(asdict(record)))
     text = dfpipe("tables")[1]
     assert "faces: mtcnn, sampling every, crop box 320 px" in text
     assert "features: residual of earlier" in text
