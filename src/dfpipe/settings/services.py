@@ -78,4 +78,11 @@ class S3Settings(Section):
             raise ValueError("s3.access_key_id and s3.secret_access_key go together; set both or neither")
         if self.session_token and not self.access_key_id:
             raise ValueError("s3.session_token belongs to a key; set s3.access_key_id and s3.secret_access_key too")
+        if self.profile and self.access_key_id:
+            raise ValueError(
+                "got both s3.profile and s3.access_key_id, expected one of them; "
+                "set the profile if its keys are temporary, the key otherwise"
+            )
+        if self.anonymous and self.profile:
+            raise ValueError("got s3.profile and s3.anonymous, expected one of them; anonymous requests have no key")
         return self

@@ -1,4 +1,4 @@
-"""What tests of several rooms share; nothing but tests imports this."""
+"""Rows and tables as a run leaves them, and what a machine has for tests."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,12 @@ from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, feature_fingerprint
 from dfpipe.provenance import Provenance
-from dfpipe.services._manager import unused_port as free_port
 from dfpipe.settings import FeatureSettings
 from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
 
 __all__ = [
     "BY",
     "finish_faces",
-    "free_port",
     "ledger_row",
     "make_row",
     "make_video",
@@ -41,7 +39,7 @@ def shared_data() -> Path | None:
     It is the one that ``DFPIPE_SHARED_DATA`` names, else ``shared/data`` beside the checkout.
     """
     named = os.environ.get("DFPIPE_SHARED_DATA")
-    folder = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "data"
     return folder.resolve() if folder.is_dir() else None
 
 

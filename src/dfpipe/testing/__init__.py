@@ -1,0 +1,32 @@
+"""What tests of several rooms share; nothing but tests and benchmarks imports this."""
+
+from dfpipe.services._manager import unused_port as free_port
+from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
+from dfpipe.testing._store import (
+    BY,
+    finish_faces,
+    ledger_row,
+    make_row,
+    make_video,
+    require_service,
+    shared_data,
+    write_catalog,
+    write_features,
+)
+
+__all__ = [
+    "BY",
+    "Fault",
+    "FaultyS3",
+    "Rule",
+    "Seen",
+    "finish_faces",
+    "free_port",
+    "ledger_row",
+    "make_row",
+    "make_video",
+    "require_service",
+    "shared_data",
+    "write_catalog",
+    "write_features",
+]
