@@ -34,7 +34,14 @@ from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
 from dfpipe.settings.section import without_password
 from dfpipe.settings.selection import Selection
-from dfpipe.settings.services import ClusterSettings, DaskSettings, MlflowSettings, PrefectSettings, S3Settings
+from dfpipe.settings.services import (
+    ClusterOptions,
+    ClusterSettings,
+    DaskSettings,
+    MlflowSettings,
+    PrefectSettings,
+    S3Settings,
+)
 from dfpipe.settings.train import (
     FeatureSettings,
     ForestSettings,
@@ -48,6 +55,7 @@ from dfpipe.settings.train import (
 __all__ = [
     "STAGES",
     "CascadeSettings",
+    "ClusterOptions",
     "ClusterSettings",
     "CropSettings",
     "DaskSettings",
