@@ -172,7 +172,7 @@ def test_keys_of_the_settings_win_over_what_the_shell_has(bucket, s3, monkeypatc
 @pytest.mark.parametrize("token", ["of-a-shell", ""])
 def test_a_token_that_belongs_to_no_key_in_use_is_not_sent(s3, monkeypatch, token):
     monkeypatch.setenv("AWS_SESSION_TOKEN", token)
-    with pytest.raises(StoreError, match="the environment has an AWS_SESSION_TOKEN, .* unset it"):
+    with pytest.raises(StoreError, match=r"the environment has an AWS_SESSION_TOKEN, .* unset it"):
         delta_options("s3://bucket/table", s3)
 
 

@@ -45,6 +45,13 @@ class _S3FileSystem(S3FileSystem):  # type: ignore[misc]
         except HTTPClientError as error:
             # Under its own name the outer loop would begin all over.
             raise ConnectionError(str(error)) from error
+        except PermissionError:
+            if method == "head_object":
+                # What answers HEAD has no body that could say why; what answers GET has.
+                place = {name: arguments[name] for name in ("Bucket", "Key")}
+                answer = await self._call_s3("get_object", *more, Range="bytes=0-0", **place)
+                answer["Body"].close()
+            raise
 
     async def _cat_file_concurrent(self, *arguments: Any, **more: Any) -> bytes:
         # Objects beyond one block are read in parts, and there s3fs has no loop at all.

@@ -5,6 +5,7 @@ conditions hold. Both sides are real sockets.
 """
 
 import asyncio
+import io
 import random
 import socket
 import struct
@@ -57,7 +58,7 @@ ANSWERS: dict[Fault, tuple[int, str]] = {
 }
 
 # These speak of one connection; and the server is asked what the client asks, in whatever steps that came.
-NOT_FORWARDED = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect"})
+NOT_FORWARDED = frozenset({"connection", "keep-alive", "transfer-encoding", "trailer", "upgrade", "expect"})
 
 AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp would add of its own."""
@@ -190,7 +191,12 @@ class FaultyS3:
         )
         target = URL(f"{self._server.endpoint_url}{request.raw_path}", encoded=True)
         async with self._client.request(
-            request.method, target, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AUTOMATIC
+            request.method,
+            target,
+            headers=headers,
+            data=io.BytesIO(body) if body else None,
+            allow_redirects=False,
+            skip_auto_headers=AUTOMATIC,
         ) as answer:
             content = await answer.read()
             if fault == "lost_answer":
