@@ -10,6 +10,7 @@ happened so far (decodes begun, objects put), and how often each video is decode
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--in-a-row", type=int, default=4, help="most kills before a run may end (%(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the table as GitHub-flavoured Markdown")
     options = parser.parse_args()
+    # What was found so far is reported, and servers are ended, whoever ends it and how.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     kinds: list[Kill] = [kind for kind in get_args(Kill) if kind in options.kinds.split(",")]
     found: dict[Kill, list[Disturbed]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory(prefix="dfpipe-faults-") as temporary, ExitStack() as stack:

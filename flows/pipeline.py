@@ -5,7 +5,8 @@ import time
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from dfpipe.settings import Settings, Stage
+from dfpipe.plan import EVERYTHING
+from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.summary import RunSummary
 from flows.preprocess import preprocess
 from flows.train import train
@@ -14,10 +15,10 @@ __all__ = ["pipeline"]
 
 
 @flow(name="pipeline", flow_run_name="pipeline {settings.source}", persist_result=False)
-def pipeline(settings: Settings, until: Stage = "train") -> RunSummary:
+def pipeline(settings: Settings, until: Stage = "train", selection: Selection = EVERYTHING) -> RunSummary:
     """When it ends, faces, features and models stand for every video of the source."""
     started = time.monotonic()
-    videos = preprocess(settings, until)
+    videos = preprocess(settings, until, selection)
     models = train(settings) if until == "train" else None
     summary = RunSummary(
         videos=videos.videos,

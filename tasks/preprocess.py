@@ -1,10 +1,12 @@
 """From a source of videos to committed faces and features."""
 
+from collections.abc import Sequence
+
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfpipe import report, steps
-from dfpipe.catalog import Video
 from dfpipe.engine import Engine
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
@@ -16,15 +18,15 @@ __all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog"
 
 
 @task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> list[Video]:
+def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> pa.Table:
     """List the source and store the catalog."""
     return steps.refresh_catalog(settings, tables, by=by)
 
 
 @task(name="finish commits", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def finish_commits(tables: Tables, fingerprint: str, by: Provenance) -> int:
-    """Finish what a run that died had written but not committed to every table."""
-    return tables.roll_forward(fingerprint, by=by)
+def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) -> int:
+    """Finish what runs that died had claimed but not committed to every table; return how many shards."""
+    return sum(tables.roll_forward(fingerprint, by=by) for fingerprint in fingerprints)
 
 
 @task(
@@ -45,6 +47,7 @@ def extract_faces(
         fingerprint=fingerprint,
         settings=settings.extract,
         limits=settings.limits,
+        shard_bytes=settings.shard_bytes,
         by=by,
     )
 

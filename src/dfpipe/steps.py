@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from dfpipe import progress
-from dfpipe.catalog import Video, read_catalog
+from dfpipe.catalog import VideoRef, read_catalog
+from dfpipe.detections import LENT_COLUMNS, LENT_LEDGER_COLUMNS, KnownFaces, known_faces
 from dfpipe.engine import Engine
 from dfpipe.errors import CatalogError, StoreError
 from dfpipe.extract import VideoRows, decode_crop, lost_video
@@ -22,11 +23,15 @@ from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.isolation import extract_isolated
 from dfpipe.plan import FeatureShard, FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
-from dfpipe.settings import ExtractSettings, LimitSettings, Settings
-from dfpipe.shards import SCHEMAS, SettledWork, Table, Tables, VideoKey
+from dfpipe.settings import ExtractSettings, FeatureSettings, LimitSettings, S3Settings, Settings
+from dfpipe.shards import CATALOG, SettledWork, Table, Tables, VideoKey
 from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
+
+
+WRITE_COPIES = 4
+"""A shard is held as rows, as Arrow, as the file, and by the client that puts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class ShardResult:
     """Face crops written."""
 
 
-def list_source(settings: Settings, known: Sequence[Video]) -> list[Video]:
+def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
     """Read the source's layout; nothing is stored.
 
     Parameters
@@ -59,22 +64,21 @@ def list_source(settings: Settings, known: Sequence[Video]) -> list[Video]:
     if settings.source is None:
         raise CatalogError("no source is set; say where the videos lie with --set source=FOLDER_OR_S3_URL")
     root = open_location(settings.source, settings.s3)
-    return read_catalog(root, layout=settings.layout, known={video.video_id: video for video in known})
+    return read_catalog(root, layout=settings.layout, known=known)
 
 
-def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> list[Video]:
+def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> pa.Table:
     """Read the source's layout and store it as the catalog, if it changed."""
     before = load_catalog(tables)
     catalog = list_source(settings, before)
-    if catalog != before:
-        columns = {name: [getattr(video, name) for video in catalog] for name in SCHEMAS["catalog"].names}
-        tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=by)
+    if not catalog.equals(before):
+        tables.replace("catalog", catalog, by=by)
     return catalog
 
 
-def load_catalog(tables: Tables) -> list[Video]:
+def load_catalog(tables: Tables) -> pa.Table:
     """Return the catalog as the last run stored it, sorted by video_id."""
-    return sorted((Video(**row) for row in tables.read("catalog").to_pylist()), key=lambda video: video.video_id)
+    return tables.read("catalog").sort_by("video_id").cast(CATALOG)
 
 
 def extract_shard(
@@ -85,6 +89,7 @@ def extract_shard(
     fingerprint: str,
     settings: ExtractSettings,
     limits: LimitSettings,
+    shard_bytes: int,
     by: Provenance,
 ) -> ShardResult:
     """Extract a shard's videos on the workers, settle them there, and commit them: the ledger last.
@@ -92,29 +97,55 @@ def extract_shard(
     Videos that another run has done in the meantime are left to it.
     """
     taken = tables.owners((video.key for video in shard.videos), fingerprint=fingerprint)
-    videos = [video for video in shard.videos if video.key not in taken]
-    progress.advance("faces", len(shard.videos) - len(videos))
-    if not videos:
-        return ShardResult(shard.name, {}, 0)
+    lent = _lent_faces(tables, shard)
     works: list[SettledWork]
+    items = [(video, lent.get(video.key[:2])) for video in shard.videos if video.key not in taken]
+    progress.advance("faces", len(shard.videos) - len(items))
+    if not items:
+        return ShardResult(shard.name, {}, 0)
     result: ShardResult
     works, result = engine.map_then_write(
-        partial(extract_isolated, settings=settings, limits=limits, s3=tables.s3),
-        videos,
+        partial(_extract, settings=settings, limits=limits, s3=tables.s3),
+        items,
         write=partial(
             _settle_faces,
             tables=tables,
             fingerprint=fingerprint,
             shard=shard.name,
-            keys=[video.key for video in videos],
+            keys=[video.key for video, _ in items],
             limits=digest(limits),
             by=by,
         ),
-        lost=partial(lost_video, fault="crashed", reason="its worker process died twice while working on it"),
+        lost=_lost,
         on_done=partial(progress.advance, "faces"),
+        task_memory_bytes=limits.max_memory_bytes,
+        write_memory_bytes=WRITE_COPIES * shard_bytes,
     )
     tables.commit(works, by=by)
     return result
+
+
+def _lent_faces(tables: Tables, shard: Shard) -> dict[tuple[str, str], KnownFaces]:
+    """Read the faces that earlier settings found in the shard's videos, where these find the same."""
+    lent: dict[tuple[str, str], KnownFaces] = {}
+    for lender in set(shard.lenders) - {None}:
+        videos = [video.video_id for video, one in zip(shard.videos, shard.lenders, strict=True) if one == lender]
+        lent |= known_faces(
+            tables.read("detections", fingerprint=lender, videos=videos, columns=LENT_COLUMNS),
+            tables.read("videos", fingerprint=lender, videos=videos, columns=LENT_LEDGER_COLUMNS),
+        )
+    return lent
+
+
+def _extract(
+    item: tuple[VideoRef, KnownFaces | None], *, settings: ExtractSettings, limits: LimitSettings, s3: S3Settings
+) -> VideoRows:
+    video, known = item
+    return extract_isolated(video, settings=settings, limits=limits, s3=s3, known=known)
+
+
+def _lost(item: tuple[VideoRef, KnownFaces | None]) -> VideoRows:
+    return lost_video(item[0], fault="crashed", reason="its worker process died twice while working on it")
 
 
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, by: Provenance) -> int:
@@ -123,7 +154,7 @@ def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, by: 
     Each shard is committed as it comes, so that an interrupted run keeps what it finished.
     """
     rows = 0
-    for works in engine.run(_settle_features, plan.shards, shared=(tables, plan, by)):
+    for works in engine.run(_settle_features, plan.works(), shared=(tables, _FeatureWork.of(plan), by)):
         tables.commit(works, by=by)
         rows += sum(file.rows for work in works for file in work.files)
         progress.advance("features")
@@ -154,7 +185,20 @@ def _settle_faces(
     return works, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
 
 
-def _settle_features(shared: tuple[Tables, FeaturesPlan, Provenance], shard: FeatureShard) -> list[SettledWork]:
+@dataclass(frozen=True, slots=True)
+class _FeatureWork:
+    """What workers need to know of a plan: not all that there is to do."""
+
+    settings: FeatureSettings
+    fingerprint: str
+    faces_fingerprint: str
+
+    @classmethod
+    def of(cls, plan: FeaturesPlan) -> "_FeatureWork":
+        return cls(plan.settings, plan.fingerprint, plan.faces_fingerprint)
+
+
+def _settle_features(shared: tuple[Tables, _FeatureWork, Provenance], shard: FeatureShard) -> list[SettledWork]:
     tables, plan, by = shared
     keys = ["video_id", "content_id", "frame_index", "track"]
     faces = tables.read(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from dfpipe import __version__
+from dfpipe.cli._app import progress_bars
 from dfpipe.engine import open_engine, usable_memory_bytes
 from dfpipe.errors import ServiceError
 from dfpipe.settings import DaskSettings
@@ -138,6 +139,12 @@ def test_nothing_stays_in_the_scheduler(engine):
 
 def workers_of(engine):
     return list(engine._client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def test_where_to_watch_is_said_where_somebody_reads(capsys):
+    # As `dfpipe run` does; stderr is no terminal here either.
+    with progress_bars(), open_engine(DaskSettings(workers=1)) as engine:
+        assert f"Dask workers: 1, threads: 1; dashboard at {engine.dashboard_url}\n" in capsys.readouterr().err
 
 
 def test_local_workers_share_what_this_process_may_use(engine):

@@ -4,7 +4,7 @@ Arrays stay on the workers. What comes back through the scheduler is small: file
 """
 
 from dfpipe.engine._clusters import find_cluster_class, open_engine
-from dfpipe.engine._engine import Engine
+from dfpipe.engine._engine import MOST_SHARDS_AT_ONCE, Engine
 from dfpipe.engine._machine import usable_cores, usable_memory_bytes
 
-__all__ = ["Engine", "find_cluster_class", "open_engine", "usable_cores", "usable_memory_bytes"]
+__all__ = ["MOST_SHARDS_AT_ONCE", "Engine", "find_cluster_class", "open_engine", "usable_cores", "usable_memory_bytes"]

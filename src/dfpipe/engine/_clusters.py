@@ -15,7 +15,7 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
 
-from dfpipe import __version__
+from dfpipe import __version__, progress
 from dfpipe.engine._engine import MEMORY, Engine
 from dfpipe.engine._machine import usable_cores, usable_memory_bytes
 from dfpipe.errors import ServiceError, SettingsError
@@ -55,17 +55,25 @@ def open_engine(settings: DaskSettings) -> Iterator[Engine]:
                     f"no Dask scheduler answers at {settings.scheduler}; start one, or set dask.scheduler to null"
                 ) from error
             with client:
-                yield _engine(client, settings)
+                _check_workers(client, settings)
+                yield _announced(Engine(client))
         elif settings.cluster is not None:
             with closing(_make_cluster(settings.cluster)) as cluster, Client(cluster) as client:
-                yield _engine(client, settings)
+                _check_workers(client, settings)
+                yield _announced(Engine(client))
         else:
             with _one_thread_per_library(), _local_cluster(settings) as cluster, Client(cluster) as client:
-                yield Engine(client)
+                yield _announced(Engine(client))
 
 
-def _engine(client: Client, settings: DaskSettings) -> Engine:
-    """Return an engine on workers that somebody else started, once there is one and all of them fit."""
+def _announced(engine: Engine) -> Engine:
+    where = f"; dashboard at {engine.dashboard_url}" if engine.dashboard_url else ""
+    progress.tell(f"Dask workers: {engine.workers}, threads: {engine.threads}{where}")
+    return engine
+
+
+def _check_workers(client: Client, settings: DaskSettings) -> None:
+    """Wait for the first of the workers that somebody else started, and see that all there are fit."""
     try:
         client.wait_for_workers(1, timeout=settings.patience_seconds)
     except TimeoutError as error:
@@ -82,7 +90,6 @@ def _engine(client: Client, settings: DaskSettings) -> Engine:
         if there != here:
             name = who if who.startswith("the ") else f"the Dask worker at {who}"
             raise ServiceError(f"{name} has {there}, expected {here} as in this process; install the same on both")
-    return Engine(client)
 
 
 def _make_cluster(settings: ClusterSettings) -> Any:

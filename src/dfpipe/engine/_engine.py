@@ -11,7 +11,7 @@ from distributed.scheduler import KilledWorker
 
 from dfpipe.errors import ServiceError
 
-__all__ = ["MEMORY", "Engine"]
+__all__ = ["MEMORY", "MOST_SHARDS_AT_ONCE", "Engine"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -235,9 +235,11 @@ class Engine:
 
 def _settle(future: Future[Any]) -> None:
     """Wait for a future, also for one that had ended and whose result went with a worker: it is on its way again."""
-    # Cancelled with all others when the scheduler is gone; _sound says so.
-    with suppress(CancelledError):
-        wait(future)
+    # To ask is a question to another thread, for every video of a run.
+    if future.status not in {"finished", "error"}:
+        # Cancelled with all others when the scheduler is gone; _sound says so.
+        with suppress(CancelledError):
+            wait(future)
 
 
 def _killed(future: Future[Any]) -> bool:

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, get_args
 import pyarrow as pa
 
 from dfpipe.catalog import VideoRef
+from dfpipe.extract import DETECTION_VERSION, VideoRows
 from dfpipe.extract import VERSION as EXTRACT_VERSION
-from dfpipe.extract import VideoRows
 from dfpipe.fingerprint import fingerprint
 from dfpipe.shards import SCHEMAS, VideoStatus
 
@@ -33,7 +33,7 @@ NO_MEMORY = re.compile(
 )
 
 
-VERSION = fingerprint(EXTRACT_VERSION, {name: str(schema) for name, schema in SCHEMAS.items()})
+VERSION = fingerprint(EXTRACT_VERSION, DETECTION_VERSION, {name: str(schema) for name, schema in SCHEMAS.items()})
 """Parent and child must be of the same code: a child that starts after an upgrade is of another."""
 
 

@@ -28,8 +28,8 @@ CONFLICTS = 100
 LONGEST_WAIT_SECONDS = 2.0
 
 CONFIGURATION = {
-    # Whoever opens a table reads its log since the last checkpoint.
-    "delta.checkpointInterval": "25",
+    # Whoever opens a table reads its log since the last checkpoint, object by object, some of it twice.
+    "delta.checkpointInterval": "10",
     # Readers take the statistics of columns beyond the thirty-second too.
     "delta.dataSkippingNumIndexedCols": "-1",
 }

@@ -436,7 +436,8 @@ class Tables:
         with storage_errors("read", location.url), location.fs.open(location.path, "rb") as file:
             # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
             parquet = pq.ParquetFile(file, pre_buffer=False)
-            stored = [name for name in wanted.names if name in parquet.schema_arrow.names]
+            present = parquet.schema_arrow.names
+            stored = [name for name in wanted.names if name in present]
             if ids is None:
                 data = parquet.read(stored, use_threads=False)
             else:

@@ -6,7 +6,9 @@ from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
 from dfpipe.testing._opened import Opened
 from dfpipe.testing._store import (
     BY,
+    as_catalog,
     finish_faces,
+    finish_features,
     ledger_row,
     make_row,
     make_video,
@@ -29,8 +31,10 @@ __all__ = [
     "Rule",
     "Seen",
     "Store",
+    "as_catalog",
     "disturb",
     "finish_faces",
+    "finish_features",
     "free_port",
     "ledger_row",
     "make_row",

@@ -11,14 +11,17 @@ import pyarrow as pa
 
 from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
-from dfpipe.plan import FacesPlan, feature_fingerprint
+from dfpipe.plan import FacesPlan, FeaturesPlan, feature_fingerprint
 from dfpipe.provenance import Provenance
-from dfpipe.settings import FeatureSettings
+from dfpipe.settings import FeatureSettings, LimitSettings
 from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
+from dfpipe.stages import write_stage
 
 __all__ = [
     "BY",
+    "as_catalog",
     "finish_faces",
+    "finish_features",
     "ledger_row",
     "make_row",
     "make_video",
@@ -77,10 +80,16 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
     return Video(**values | more)
 
 
+def as_catalog(videos: Sequence[Video]) -> pa.Table:
+    """Return these videos as rows of the catalog, sorted by video_id."""
+    ordered = sorted(videos, key=lambda video: video.video_id)
+    columns = {name: [getattr(video, name) for video in ordered] for name in SCHEMAS["catalog"].names}
+    return pa.table(columns, schema=SCHEMAS["catalog"])
+
+
 def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
     """Store these videos as the catalog."""
-    columns = {name: [getattr(video, name) for video in videos] for name in SCHEMAS["catalog"].names}
-    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), by=BY)
+    tables.replace("catalog", as_catalog(videos), by=BY)
 
 
 def make_row(table: Table, **columns: Any) -> dict[str, Any]:
@@ -106,6 +115,7 @@ def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -
         "size_bytes": video.size_bytes,
         "attempt": getattr(video, "attempt", 1),
     }
+    known["limits"] = fingerprint(LimitSettings())
     return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
 
 
@@ -127,12 +137,25 @@ def finish_faces(
     columns
         What else to write, by video_id.
     """
-    for shard in plan.shards:
+    write_stage(tables, plan.stage)
+    for shard in plan.shards():
         rows = [
             ledger_row(video, **{"status": status, **(columns or {}).get(video.video_id, {})}) for video in shard.videos
         ]
         keys = [video.key for video in shard.videos]
         works = tables.settle({"videos": rows}, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        tables.commit(works, by=BY)
+
+
+def finish_features(tables: Tables, plan: FeaturesPlan) -> None:
+    """Commit a feature row without values for every planned video."""
+    write_stage(tables, plan.stage)
+    for shard in plan.works():
+        rows = [
+            make_row("features", video_id=video_id, content_id=content_id, feature=plan.settings.name, dtype="|u1")
+            for video_id, content_id, _ in shard.videos
+        ]
+        works = tables.settle({"features": rows}, shard.videos, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
         tables.commit(works, by=BY)
 
 

@@ -24,7 +24,10 @@ from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
-__all__ = ["TrainingRecord", "find_finished", "record_training"]
+__all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training"]
+
+SETTINGS_TAG = "dfpipe.settings_hash"
+"""Tag of a training with what it depends on beside its rows."""
 
 METRICS_PER_REQUEST = 500
 WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
@@ -167,6 +170,29 @@ def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None
             if stands and model_exists(tracking, record.model_name, record.model_version):
                 return record
     return None
+
+
+def latest_settings(tracking: Tracking) -> str | None:
+    """Return the hash of settings (tag `SETTINGS_TAG`) of the newest training that ended well, empty where it has none.
+
+    Returns
+    -------
+    str or None
+        None where no training ended well.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    """
+    with tracking_errors("search", tracking.uri):
+        runs = tracking.client.search_runs(
+            [tracking.experiment_id],
+            "tags.`dfpipe.fingerprint` LIKE '%' AND attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return runs[0].data.tags.get(SETTINGS_TAG, "") if runs else None
 
 
 def _record(tracking: Tracking, run: Any) -> TrainingRecord:
