@@ -6,9 +6,11 @@ Runs of the real command line on tiny made videos; something is killed with SIGK
 until it ends well. The flow is killed with the store on this machine's disk, every second time with workers of its own
 and else with a Dask cluster that outlives it; the S3 server with the store in it. Moments are drawn by what has
 happened so far (decodes begun, objects put), and how often each video is decoded is told by the kernel (inotify).
+A Prefect server is started for it, unless DFPIPE_PREFECT__API_URL names one.
 """
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -43,8 +45,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dfpipe-faults-") as temporary, ExitStack() as stack:
         folder, state = Path(temporary), Path(temporary) / "servers"
         stack.callback(down, state)
-        [prefect] = up(state, ["prefect"], mlflow_backend="", artifact_root="", ports={"prefect": free_port()})
-        environment = {"DFPIPE_PREFECT__API_URL": f"{prefect.url}/api", "PREFECT_HOME": str(folder / "prefect")}
+        environment = {"PREFECT_HOME": str(folder / "prefect")}
+        if "DFPIPE_PREFECT__API_URL" not in os.environ:
+            [prefect] = up(state, ["prefect"], mlflow_backend="", artifact_root="", ports={"prefect": free_port()})
+            environment["DFPIPE_PREFECT__API_URL"] = f"{prefect.url}/api"
         corpus = stack.enter_context(Corpus(folder, environment).ready())
         cluster = stack.enter_context(DaskCluster())
         if "server" in kinds:

@@ -303,15 +303,24 @@ class Tables:
             rest += [file] if file is not None else []
         return remove, rest
 
-    def roll_forward(self, fingerprint: str, *, by: Provenance) -> int:
+    def roll_forward(self, fingerprint: str, *, by: Provenance, names: Collection[str] | None = None) -> int:
         """Finish the commits of what was claimed by runs that died before the last of them.
+
+        Parameters
+        ----------
+        fingerprint
+            Partition.
+        by
+            Whose commits they are then.
+        names
+            Claimed names to look at; None is all.
 
         Returns
         -------
         int
             Number of names that were finished.
         """
-        claimed = self.names("claims", fingerprint)
+        claimed = self.names("claims", fingerprint) if names is None else set(names)
         if not claimed:
             return 0
         seen = {name for tables in STAGE_TABLES for name in self.names(tables[-1], fingerprint)}
