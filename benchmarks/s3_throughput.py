@@ -27,7 +27,7 @@ from dfpipe.services import down, s3_access, up
 from dfpipe.settings import S3Settings
 from dfpipe.shards import Tables
 from dfpipe.storage import open_location
-from dfpipe.testing import free_port, make_row
+from dfpipe.testing import BY, free_port, make_row
 
 MIB = 2**20
 CROP_BYTES = 60_000
@@ -60,8 +60,12 @@ def measure(s3: S3Settings, options: argparse.Namespace) -> None:
         region=s3.region,
     )
 
-    files = [tables.write_shard("faces", rows, fingerprint="f", shard=f"kept{n}") for n, rows in enumerate(shards)]
-    tables.commit(files, run_id="bench")
+    works = []
+    for number, rows in enumerate(shards):
+        videos = sorted({(row["video_id"], row["content_id"], 1) for row in rows})
+        works += tables.settle({"faces": rows}, videos, fingerprint="f", shard=f"kept{number}", by=BY)
+    tables.commit(works, by=BY)
+    files = [file for work in works for file in work.files]
     folder = tables.location("faces")
     keys = [f"{folder.path}/{file.path}" for file in files]
     content = folder.child(files[0].path).read_bytes()
@@ -76,7 +80,7 @@ def measure(s3: S3Settings, options: argparse.Namespace) -> None:
         assert open_location(f"s3://bench/put/ours{next(turn)}", s3).create_bytes(content)
 
     def shard_ours() -> None:
-        tables.write_shard("faces", shards[0], fingerprint="f", shard=f"again{next(turn)}")
+        tables.write_shard("faces", shards[0], fingerprint="f", name=f"again{next(turn)}")
 
     seconds = compare({"bare": put_bare, "create": put_ours, "shard": shard_ours}, options.rounds)
     labels = {

@@ -9,6 +9,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from dfpipe import progress
 from dfpipe.engine import MOST_SHARDS_AT_ONCE, open_engine
@@ -20,7 +21,7 @@ from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
 from flows._window import Ends, submit_within
-from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog, write_report
+from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
 
 __all__ = ["Preprocessed", "preprocess"]
 
@@ -62,8 +63,8 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         return done
 
     plan = plan_faces(catalog, tables, settings, selection=selection)
-    features = [feature_fingerprint(feature, plan.fingerprint) for feature in settings.train.features]
-    if finish_commits(tables, [plan.fingerprint, *features], by):
+    stages = [plan.fingerprint, *(feature_fingerprint(one, plan.fingerprint) for one in settings.train.features)]
+    if finish_commits(tables, stages, by):
         plan = plan_faces(catalog, tables, settings, selection=selection)
     done.extracted = plan.todo.num_rows
     done.kept = len(catalog) - done.extracted
@@ -80,22 +81,21 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         progress.expect("faces", done.extracted)
         # Two runs that start at the same time begin at different places, and meet work that is done.
         shards = plan.shards(first=int(fingerprint(by.run_id), 16) % max(1, plan.num_shards))
-        calls = ((engine, tables, shard, plan.fingerprint, settings, by) for shard in shards)
-        extracted = Ends()
-        for shard in extracted.of(
-            submit_within(extract_faces, calls, window=engine.shards_at_once(plan.videos_per_shard))
-        ):
-            done.statuses.update(shard.statuses)
-            done.faces += shard.faces
+        # Prefect would look into every video for a future.
+        calls = ((engine, tables, quote(shard), plan.fingerprint, settings, by) for shard in shards)
+        extracted, window = Ends(), engine.shards_at_once(plan.videos_per_shard)
+        for result in extracted.of(submit_within(extract_faces, calls, window=window)):
+            done.statuses.update(result.statuses)
+            done.faces += result.faces
+        merge_records(settings, tables, by)
         done.losses = account_for_losses(settings, tables, by)
 
         features = features_to_do(settings, tables, plan, until)
         progress.expect("features", sum(feature.num_shards for feature in features))
         for feature in features:
             write_stage(tables, feature.stage)
-        computed = Ends()
-        calls = ((engine, tables, feature, by) for feature in features)
-        done.feature_rows = sum(computed.of(submit_within(compute_features, calls, window=len(features))))
+        computed, sets = Ends(), ((engine, tables, quote(feature), by) for feature in features)
+        done.feature_rows = sum(computed.of(submit_within(compute_features, sets, window=max(1, len(features)))))
     extracted.check(of=plan.num_shards, what="shards of videos")
     computed.check(of=len(features), what="feature sets")
     return done

@@ -11,10 +11,10 @@ from dfpipe.engine import Engine
 from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings
-from dfpipe.shards import Tables
+from dfpipe.shards import Tables, upkeep
 from tasks._retry import TASK_OPTIONS
 
-__all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog", "write_report"]
+__all__ = ["compute_features", "extract_faces", "finish_commits", "merge_records", "read_catalog", "write_report"]
 
 
 @task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
@@ -32,7 +32,7 @@ def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) 
 @task(
     name="extract faces",
     task_run_name="extract faces of {shard.name}",
-    tags=["faces"],
+    # No tags: for them Prefect asks its server about limits before every run.
     cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
@@ -62,6 +62,12 @@ def extract_faces(
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Provenance) -> int:
     """Compute and commit one feature set for the shards that lack it."""
     return steps.compute_features(engine, tables, plan, by=by)
+
+
+@task(name="merge records", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def merge_records(settings: Settings, tables: Tables, by: Provenance) -> None:
+    """Merge the small files of ledger and claims once they are many: every run reads all of them."""
+    upkeep.merge_records(tables, target_bytes=settings.shard_bytes, by=by)
 
 
 @task(name="write report", tags=["report"], cache_policy=NO_CACHE, **TASK_OPTIONS)

@@ -156,9 +156,7 @@ class FacesPlan:
         return len(range(0, self.todo.num_rows, self.videos_per_shard))
 
     def shards(self, *, first: int = 0) -> Iterator[Shard]:
-        """Cut the work into shards, one at a time, in the order of video_id, from the one with this number on and
-        round to the one before it.
-        """
+        """Cut the work into shards, one at a time, in the order of video_id; those before the first come last."""
         spans = list(_cut(0, self.todo.num_rows, self.videos_per_shard))
         for start, stop in spans[first:] + spans[:first]:
             yield _shard(self.todo.slice(start, stop - start), self.fingerprint)

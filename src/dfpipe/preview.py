@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from os import sched_getaffinity
 
 import pyarrow.compute as pc
 
+from dfpipe.engine import usable_cores
 from dfpipe.plan import (
     EVERYTHING,
     FacesPlan,
@@ -130,7 +130,7 @@ def _stages(settings: Settings, selection: Selection) -> Iterator[StagePlan]:
 def _estimate(plan: FacesPlan, dask: DaskSettings) -> Estimate:
     videos, figures = plan.todo.num_rows, plan.figures
     is_local = dask.scheduler is None and dask.cluster is None
-    workers = (dask.workers or len(sched_getaffinity(0))) if is_local else None
+    workers = (dask.workers or usable_cores()) if is_local else None
     cpu_seconds = None if figures is None else videos * figures.cpu_seconds
     return Estimate(
         read_bytes=pc.sum(plan.todo["size_bytes"]).as_py(),

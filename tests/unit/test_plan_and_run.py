@@ -1,9 +1,7 @@
 """`dfpipe run` does exactly what `dfpipe plan` said, over random histories of a source, its settings and its runs.
 
-What is expected is worked out a second time, from plain lists and without DuckDB, by `History`. Taking out a condition
-of `dfpipe.plan` makes a history come up that tells: the attempt in the join of the features (a retried video keeps its
-old features), the comparison with the last row (a setting that was changed and changed back gives a wrong reason), the
-limits (what timed out is never tried again, or for ever).
+What is expected is worked out a second time, from plain lists and without DuckDB, by `History`. It was seen to fail
+when the join of the features leaves the attempt out, so that a video that was done again keeps its old features.
 """
 
 from collections import Counter

@@ -4,16 +4,20 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from dfpipe.shards.schemas import FILTERED_BY, SCHEMAS, Table
+from dfpipe.shards.schemas import FILTERED_BY, PICTURES, SCHEMAS, Table
 from dfpipe.storage import Location, storage_errors
 
 __all__ = [
+    "LEFT_OVER_AFTER",
     "MERGED",
     "REST",
     "Rows",
@@ -25,8 +29,11 @@ __all__ = [
     "without_fingerprint",
 ]
 
-ROW_GROUP_BYTES = 32 * 2**20
-"""Uncompressed bytes in a row group: what a reader holds in memory at once."""
+ROW_GROUP_BYTES = 8 * 2**20
+"""Uncompressed bytes in a row group: what a reader of one video has to read of a large file."""
+
+LEFT_OVER_AFTER = timedelta(hours=12)
+"""Age from which no attempt relies on a file that was put and never claimed: a vacuum may be deleting it."""
 
 ORDER = ("video_id", "frame_index", "track")
 """Columns by which rows are sorted, those of them that a table has."""
@@ -52,6 +59,8 @@ class ShardFile:
     """Size of the file."""
     statistics: str
     """Rows, and smallest, largest and missing values of the columns people filter by, as Delta's JSON."""
+    is_old: bool = False
+    """It was found, not put, and has lain there for `LEFT_OVER_AFTER`."""
 
     @property
     def path(self) -> str:
@@ -101,11 +110,19 @@ def encode_shard(rows: Rows, schema: pa.Schema) -> tuple[bytes, str]:
         Its statistics.
     """
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+    plain = [name for name in schema.names if name not in PICTURES]
+    options = {
+        # Pictures are compressed already, no two are the same, and nobody asks for the smallest.
+        "compression": {name: "zstd" if name in plain else "none" for name in schema.names},
+        "use_dictionary": plain,
+        "write_statistics": plain,
+    }
+    with pq.ParquetWriter(buffer, schema, **options) as writer:
         for group in _row_groups(rows, schema):
             writer.write_table(group)
-    # The buffer's own bytes, not a copy: a shard takes its memory once.
-    return buffer.getvalue(), _statistics(pq.read_metadata(io.BytesIO(buffer.getbuffer())))
+    # The buffer's own bytes, not a copy, as long as nobody looks into the buffer: a shard takes its memory once.
+    data = buffer.getvalue()
+    return data, _statistics(pq.read_metadata(pa.BufferReader(data)))
 
 
 def find_file(location: Location, table: Table, fingerprint: str, name: str) -> ShardFile | None:
@@ -115,21 +132,22 @@ def find_file(location: Location, table: Table, fingerprint: str, name: str) -> 
         if not location.fs.exists(location.path):
             return None
         size_bytes = int(location.fs.size(location.path))
+        is_old = datetime.now(UTC) - location.fs.modified(location.path) > LEFT_OVER_AFTER
         with location.fs.open(location.path, "rb") as file:
             metadata = pq.read_metadata(file)
-    return ShardFile(table, fingerprint, name, size_bytes, _statistics(metadata))
+    return ShardFile(table, fingerprint, name, size_bytes, _statistics(metadata), is_old)
 
 
 def _row_groups(rows: Rows, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows sorted, in tables of about `ROW_GROUP_BYTES`.
+    """Yield the rows sorted, in tables of at most `ROW_GROUP_BYTES`; a row that is larger stands alone.
 
-    Rows with pictures are turned to Arrow group by group, since all at once would take their memory twice.
+    They are sorted or turned to Arrow group by group, since all at once would take their memory twice.
     """
     keys = [name for name in ORDER if name in schema.names]
     if isinstance(rows, pa.Table):
-        data = rows.select(schema.names).cast(schema).sort_by([(name, "ascending") for name in keys])
-        step = max(1, data.num_rows * ROW_GROUP_BYTES // max(1, data.nbytes))
-        yield from (data.slice(start, step) for start in range(0, data.num_rows, step))
+        data = rows.select(schema.names).cast(schema)
+        order = pc.sort_indices(data, sort_keys=[(name, "ascending") for name in keys]).to_numpy()
+        yield from (data.take(pa.array(some)) for some in _cut(order, _row_bytes(data)))
         return
     group: list[Mapping[str, Any]] = []
     size_bytes = 0
@@ -142,6 +160,26 @@ def _row_groups(rows: Rows, schema: pa.Schema) -> Iterator[pa.Table]:
         size_bytes += row_bytes
     if group:
         yield pa.Table.from_pylist(group, schema=schema)
+
+
+def _row_bytes(data: pa.Table) -> NDArray[np.int64]:
+    """Return the bytes of each row: its pictures' own, and an even share of all the rest."""
+    pictures = [column for column in data.columns if pa.types.is_large_binary(column.type)]
+    sizes: NDArray[np.int64] = np.zeros(data.num_rows, np.int64)
+    for column in pictures:
+        sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    sizes += (data.nbytes - int(sizes.sum())) // max(1, data.num_rows)
+    return sizes
+
+
+def _cut(order: NDArray[np.int64], row_bytes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield rows in their order, as many as fit into `ROW_GROUP_BYTES`, and at least one."""
+    ends = np.cumsum(row_bytes[order])
+    start = before = 0
+    while start < len(order):
+        stop = max(start + 1, int(np.searchsorted(ends, before + ROW_GROUP_BYTES, side="right")))
+        yield order[start:stop]
+        start, before = stop, int(ends[stop - 1])
 
 
 def _statistics(metadata: pq.FileMetaData) -> str:

@@ -25,6 +25,9 @@ __all__ = ["Change", "TableLog", "VisibleFile"]
 CONFLICTS = 100
 """Times that others may come first before it is taken for a defect of the store."""
 
+ATTEMPTS = 3
+"""Times that a table is tried which cannot be read or written: its client does not repeat a commit that broke off."""
+
 LONGEST_WAIT_SECONDS = 2.0
 
 CONFIGURATION = {
@@ -32,6 +35,8 @@ CONFIGURATION = {
     "delta.checkpointInterval": "10",
     # Readers take the statistics of columns beyond the thirty-second too.
     "delta.dataSkippingNumIndexedCols": "-1",
+    # Trainings refer to versions by number; a month later these would be gone.
+    "delta.enableExpiredLogCleanup": "false",
 }
 
 # Threads of one process would only collide with each other.
@@ -52,6 +57,8 @@ class VisibleFile:
     """Smallest video_id in it; None where whoever wrote it does not say."""
     last_video_id: str | None
     """Largest video_id in it."""
+    rows: int | None = None
+    """Rows in it; None where whoever wrote it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class TableLog:
         nothing = [None] * actions.num_rows
         columns = (
             actions[name].to_pylist() if name in actions.column_names else nothing
-            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id")
+            for name in ("path", "size_bytes", "partition.fingerprint", "min.video_id", "max.video_id", "num_records")
         )
         return [VisibleFile(*row) for row in zip(*columns, strict=True)]
 
@@ -144,20 +151,26 @@ class TableLog:
         StoreError
             The table cannot be read or written.
         """
+        failures = 0
         for conflicts in range(CONFLICTS):
-            # Others of this process wait at the lock; those elsewhere are found out by the version.
-            with _locks[self.location.url]:
-                opened = self.open() or self._create()
-                change = decide(opened)
-                if not change:
-                    return
-                before = opened.version()
-                try:
-                    self._commit(opened, change, by)
-                    return
-                except StoreError as error:
-                    if not isinstance(error.__cause__, CommitFailedError) or self._version() <= before:
-                        raise
+            try:
+                # Others of this process wait at the lock; those elsewhere are found out by the version.
+                with _locks[self.location.url]:
+                    opened = self.open() or self._create()
+                    change = decide(opened)
+                    if not change:
+                        return
+                    try:
+                        self._commit(opened, change, by)
+                        return
+                    except StoreError as error:
+                        if not isinstance(error.__cause__, CommitFailedError) or self._version() <= opened.version():
+                            raise
+            except StoreError:
+                # A commit that was not answered may have been made: to decide again is to look.
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise
             time.sleep(random.uniform(0, min(LONGEST_WAIT_SECONDS, 0.02 * 2**conflicts)))  # noqa: S311 - no secret
         raise StoreError(
             f"cannot commit to {self.location.url}: {CONFLICTS} others came first; run it again when it is quiet"

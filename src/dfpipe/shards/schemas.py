@@ -21,6 +21,7 @@ __all__ = [
     "FILTERED_BY",
     "FRAMES",
     "LANDMARKS",
+    "PICTURES",
     "REJECTIONS",
     "SCHEMAS",
     "VIDEOS",
@@ -52,6 +53,9 @@ REJECTIONS: dict[str, str] = {
 }
 """Why a face that was found is not kept; each is counted under the first reason that holds."""
 
+
+PICTURES = frozenset({"jpeg", "crop_png", "mp4"})
+"""Columns of files within files: compressed by themselves, and nearly all of a table's bytes."""
 
 FILTERED_BY = frozenset(
     {

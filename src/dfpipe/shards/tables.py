@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +40,7 @@ from dfpipe.shards.files import (
 )
 from dfpipe.shards.log import Change, TableLog, VisibleFile
 from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
-from dfpipe.storage import Location, delta_options, open_location, storage_errors
+from dfpipe.storage import Location, arrow_file_system, delta_options, open_location, storage_errors
 
 __all__ = ["SettledWork", "Tables", "VideoKey", "open_tables"]
 
@@ -160,16 +161,20 @@ class Tables:
         """
         settled: dict[str, SettledWork] = {}
         left = set(videos)
+        used_up = 0
         while left:
             own = dict(rows) if len(left) == len(videos) else {table: _of(rows[table], left) for table in rows}
             ledger: Any = own.get("videos", ())
             ending = [{column: row[column] for column in row if column not in BY_CHANCE} for row in ledger]
-            name = f"{shard}-{digest(sorted(left), ending)}"
+            name = f"{shard}-{digest(sorted(left), ending, *range(used_up))}"
             own |= {"videos": [{**row, "shard": name} for row in ledger]} if ledger else {}
             put = [self.write_shard(table, some, fingerprint=fingerprint, name=name) for table, some in own.items()]
-            owners = self._claim(left, fingerprint=fingerprint, name=name, by=by)
+            files = tuple(file for file in put if file is not None)
+            owners = self._claim(left, files, fingerprint=fingerprint, name=name, by=by)
+            if owners is None:
+                used_up += 1
+                continue
             if not owners:
-                files = tuple(file for file in put if file is not None)
                 settled[name] = SettledWork(fingerprint, name, files, _replacing(left))
                 break
             # It was all for nothing, but for those that nobody else has.
@@ -179,9 +184,18 @@ class Tables:
         return list(settled.values())
 
     def _claim(
-        self, videos: Collection[VideoKey], *, fingerprint: str, name: str, by: Provenance
-    ) -> dict[VideoKey, str]:
-        """Claim videos for a name, all or none; return the owners of those that others have, if there are any."""
+        self, videos: Collection[VideoKey], files: Sequence[ShardFile], *, fingerprint: str, name: str, by: Provenance
+    ) -> dict[VideoKey, str] | None:
+        """Claim videos for a name, all or none.
+
+        Returns
+        -------
+        dict
+            The owners of those that others have; empty where the claim stands.
+        None
+            The name is used up: it was claimed and then dropped, so that its commits are remembered as made; or its
+            files were left by an attempt of long ago, and a vacuum may be deleting them.
+        """
         columns = {
             "video_id": [video_id for video_id, _, _ in videos],
             "content_id": [content_id for _, content_id, _ in videos],
@@ -195,10 +209,10 @@ class Tables:
         ids = pa.array({video_id for video_id, _, _ in videos})
         owners: dict[VideoKey, str] = {}
         looked_at: set[str] = set()
+        is_used_up = False
 
         def decide(opened: DeltaTable) -> Change:
-            if log.is_committed(opened, commit_id):
-                return Change()
+            nonlocal is_used_up
             for candidate in self._candidates("claims", opened, fingerprint, ids):
                 if candidate.path in looked_at:
                     continue
@@ -206,10 +220,15 @@ class Tables:
                 claimed = self.read_file("claims", candidate, without_fingerprint("claims"), ids)
                 rows = zip(*(claimed[column].to_pylist() for column in columns), strict=True)
                 owners.update({row[:3]: row[3] for row in rows if row[:3] in videos})
-            return Change() if owners else Change(add=[file], commit_ids=[commit_id])
+            if owners:
+                return Change()
+            is_used_up = log.is_committed(opened, commit_id) or any(one.is_old for one in (*files, file))
+            return Change() if is_used_up else Change(add=[file], commit_ids=[commit_id])
 
         log.transact(decide, by=by)
-        return owners
+        if is_used_up:
+            return None
+        return {} if owners == dict.fromkeys(videos, name) else owners
 
     def owners(self, videos: Iterable[VideoKey], *, fingerprint: str) -> dict[VideoKey, str]:
         """Return those of the videos that are claimed, with the names that have them."""
@@ -298,7 +317,8 @@ class Tables:
                 continue
             remove.append(candidate)
             kept = _without_videos(self.read_file(table, candidate, without_fingerprint(table)), videos)
-            name = f"{REST}{digest(candidate.path, sorted(videos))}"
+            # A name of its own: what an attempt of long ago left under it a vacuum may be deleting.
+            name = f"{REST}{uuid4().hex[:16]}"
             file = self.write_shard(table, kept, fingerprint=fingerprint, name=name)
             rest += [file] if file is not None else []
         return remove, rest
@@ -434,31 +454,37 @@ class Tables:
         def may_hold(file: VisibleFile) -> bool:
             if file.first_video_id is None or file.last_video_id is None:
                 return True
-            place = bisect_left(wanted, file.first_video_id)
-            return place < len(wanted) and wanted[place] <= file.last_video_id
+            return _any_between(wanted, file.first_video_id, file.last_video_id)
 
         return [file for file in files if wanted and may_hold(file)]
 
     def read_file(self, table: Table, visible: VisibleFile, wanted: pa.Schema, ids: pa.Array | None = None) -> pa.Table:
         """Read one file of a table: the columns wanted, nulls where it lacks them, and only rows of these videos."""
         location = self.location(table).child(unquote(visible.path))
-        with storage_errors("read", location.url), location.fs.open(location.path, "rb") as file:
-            # No threads of Arrow's own: one that still holds a Python file when the interpreter ends aborts it.
-            parquet = pq.ParquetFile(file, pre_buffer=False)
+        with storage_errors("read", location.url), self._open_for_arrow(location) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=not location.is_local)
             present = parquet.schema_arrow.names
             stored = [name for name in wanted.names if name in present]
             if ids is None:
-                data = parquet.read(stored, use_threads=False)
+                data = parquet.read(stored)
             else:
                 groups = _row_groups_with(parquet, ids)
                 columns = list(dict.fromkeys([*stored, "video_id"]))
-                data = parquet.read_row_groups(groups, columns, use_threads=False)
-                data = data.filter(pc.is_in(data["video_id"], value_set=ids))
+                data = parquet.read_row_groups(groups, columns)
+                asked_for = pc.is_in(data["video_id"], value_set=ids)
+                # All of them is the common case, and a filter copies every picture.
+                data = data if pc.all(asked_for).as_py() else data.filter(asked_for)
         if "fingerprint" in wanted.names and "fingerprint" not in stored:
             data = data.append_column("fingerprint", pa.repeat(visible.fingerprint, data.num_rows))
         for name in set(wanted.names) - set(data.column_names):
             data = data.append_column(name, pa.nulls(data.num_rows, wanted.field(name).type))
         return data.select(wanted.names).cast(wanted)
+
+    def _open_for_arrow(self, location: Location) -> pa.NativeFile:
+        # A thread of Arrow that holds a Python file when the interpreter ends aborts it.
+        if location.is_local:
+            return pa.OSFile(location.path)
+        return arrow_file_system(self.s3).open_input_file(location.path)
 
     def _open(self, table: Table) -> DeltaTable | None:
         return self.log(table).open(version=(self.versions or {}).get(table))
@@ -490,14 +516,22 @@ def _wanted(table: Table, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _row_groups_with(parquet: pq.ParquetFile, ids: pa.Array) -> list[int]:
-    """Return the row groups with rows of these videos, from the footer and the one small column."""
-    if parquet.num_row_groups == 1:
-        return [0]
-    has = (
-        pc.any(pc.is_in(parquet.read_row_group(group, ["video_id"], use_threads=False)["video_id"], value_set=ids))
-        for group in range(parquet.num_row_groups)
-    )
-    return [group for group, some in enumerate(has) if some.as_py()]
+    """Return the row groups that may have rows of these videos, by what the footer says."""
+    wanted = sorted(ids.to_pylist())
+    column = parquet.schema_arrow.get_field_index("video_id")
+    groups = range(parquet.num_row_groups)
+    bounds = [parquet.metadata.row_group(group).column(column).statistics for group in groups]
+    return [
+        group
+        for group, known in zip(groups, bounds, strict=True)
+        if known is None or not known.has_min_max or _any_between(wanted, known.min, known.max)
+    ]
+
+
+def _any_between(wanted: Sequence[str], first: str, last: str) -> bool:
+    """Tell whether one of these, which are sorted, lies in a range."""
+    place = bisect_left(wanted, first)
+    return place < len(wanted) and wanted[place] <= last
 
 
 def _ahead(reads: Iterable[Callable[[], pa.Table]]) -> Iterator[pa.RecordBatch]:

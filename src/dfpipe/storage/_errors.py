@@ -55,6 +55,11 @@ PHRASES = {
     "TokenRetrieval": "the single sign-on has ended; log in again with `aws sso login`",
     "UnauthorizedSSOToken": "the single sign-on has ended; log in again with `aws sso login`",
     "SSOTokenLoad": "there is no single sign-on yet; log in with `aws sso login`",
+    # Arrow's words.
+    "AWS Error EXPIRED_TOKEN": EXPIRED,
+    "AWS Error ACCESS_DENIED": DENIED,
+    "AWS Error SLOW_DOWN": BUSY,
+    "AWS Error NETWORK_CONNECTION": NOBODY,
     "TableNotFound": "there is no table; check the store, or run the stage that writes it",
     "Connection reset": BROKEN,
     "Broken pipe": BROKEN,

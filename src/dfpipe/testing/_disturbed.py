@@ -168,6 +168,8 @@ class Corpus:
     """Counts how often each video is opened."""
     opened_per_decode: int = field(init=False)
     """How often a video is opened when it is decoded once."""
+    undisturbed: Store = field(init=False)
+    """Store of a run to which nothing happened."""
     expected: dict[Table, Counter[tuple[object, ...]]] = field(init=False)
     """What the tables hold after an undisturbed run."""
     marks: int = field(init=False)
@@ -180,12 +182,12 @@ class Corpus:
             self.folder / "videos", num_identities=self.people, num_frames=(12, 16), heights=(144,), seed=5, jobs=1
         )
         # Listing reads every file that it has not seen; from here on, whoever opens a video decodes it.
-        template = self._local("template")
+        template = self.local("template")
         self.run(template, "--until=catalog")
         root = self.folder / "videos"
         self.ids = {str(Path(row["url"]).relative_to(root)): row["video_id"] for row in template.rows("catalog")}
         with Opened(self.folder / "videos") as self.opened:
-            store = self.new_store("undisturbed")
+            self.undisturbed = store = self.new_store("undisturbed")
             ended = self.run(store)
             if ended.code != 0:
                 raise RuntimeError(f"the undisturbed run ended with {ended.code}: {ended.err}")
@@ -195,17 +197,28 @@ class Corpus:
             self.marks = 2 * self.people + store.objects()
             yield self
 
-    def _local(self, name: str) -> Store:
-        url = str(self.folder / "stores" / name)
+    def local(self, name: str, *, folder: Path | None = None) -> Store:
+        """Return the store of a name on this machine's disk, which may not be there yet."""
+        url = str((folder or self.folder / "stores") / name)
         return Store(Tables(url, S3Settings()), (f"store={url}",), {})
 
-    def new_store(self, name: str, *, s3: S3Settings | None = None, bucket: str = "", through: str = "") -> Store:
+    def new_store(
+        self,
+        name: str,
+        *,
+        folder: Path | None = None,
+        s3: S3Settings | None = None,
+        bucket: str = "",
+        through: str = "",
+    ) -> Store:
         """Make a store that knows the videos and has nothing of them yet.
 
         Parameters
         ----------
         name
             Its name.
+        folder
+            Where it is to lie; beside the other stores otherwise.
         s3, bucket
             How to reach the bucket in which it is to lie; on this machine's disk otherwise.
         through
@@ -213,8 +226,9 @@ class Corpus:
         """
         template = self.folder / "stores" / "template"
         if s3 is None:
-            shutil.copytree(template, self.folder / "stores" / name)
-            return self._local(name)
+            store = self.local(name, folder=folder)
+            shutil.copytree(template, store.tables.url)
+            return store
         url = f"{bucket}/{name}"
         location = open_location(url, s3)
         location.fs.put(f"{template}/", f"{location.path}/", recursive=True)
