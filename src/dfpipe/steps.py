@@ -95,9 +95,11 @@ def extract_shard(
 ) -> ShardResult:
     """Extract a shard's videos on the workers, settle them there, and commit them: the ledger last.
 
-    Videos that another run has done in the meantime are left to it.
+    Videos that another run has settled in the meantime are left out. So are those that an earlier try of this one has:
+    its commits are finished, as it may have failed between two of them.
     """
     taken = tables.owners((video.key for video in shard.videos), fingerprint=fingerprint)
+    tables.roll_forward(fingerprint, by=by, names=set(taken.values()))
     lent = _lent_faces(tables, shard)
     works: list[SettledWork]
     items = [(video, lent.get(video.key[:2])) for video in shard.videos if video.key not in taken]

@@ -184,12 +184,21 @@ class Engine:
                     results.append(lost(item) if _killed(again) else self._sound(again))
                 else:
                     results.append(self._sound(future))
-            # Before all other work: until it is done, the results fill the workers' memory.
-            written = self._client.submit(
-                write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
-            )
-            futures.append(written)
-            _settle(written)
+
+            def submit_write() -> Future[Any]:
+                # Before all other work: until it is done, the results fill the workers' memory.
+                written = self._client.submit(
+                    write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
+                )
+                futures.append(written)
+                _settle(written)
+                return written
+
+            written = submit_write()
+            if _killed(written):
+                # The results that went with its worker are on their way again; if the whole shard were begun anew,
+                # items would be worked on a third time.
+                written = submit_write()
             return self._sound(written).result()
         finally:
             # Released as soon as the shard is written, or a long run would fill the workers' memory.

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Schema as DeltaSchema
 
+from dfpipe.errors import StoreError
 from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.provenance import Provenance
 from dfpipe.settings import S3Settings
@@ -254,10 +255,22 @@ class Tables:
                 by_fingerprint.setdefault(work.fingerprint, []).append(work)
         for fingerprint, some in by_fingerprint.items():
             (tables,) = (tables for tables in STAGE_TABLES if some[0].files[-1].table in tables)
+            self._expect_last_files(tables[-1], some)
             if tables is EXTRACTED:
                 self._make_room(some, by)
             for table in tables:
                 self._commit_to(table, fingerprint, some, by)
+
+    def _expect_last_files(self, table: Table, works: Sequence[SettledWork]) -> None:
+        """Refuse work whose file of the stage's last table is gone: that commit would be missing for ever."""
+        log = self.log(table)
+        for work in works:
+            if work.files[-1].table != table and not log.is_committed(log.open(), work.commit_id):
+                raise StoreError(
+                    f"{log.location.url} has lost {work.name}.parquet, which was put there before its videos were "
+                    "claimed; something else changed the table: restore it, or give up what these settings made with "
+                    f"`dfpipe vacuum --drop {work.fingerprint}` and run again"
+                )
 
     def _commit_to(self, table: Table, fingerprint: str, works: Sequence[SettledWork], by: Provenance) -> None:
         log = self.log(table)
@@ -323,15 +336,24 @@ class Tables:
             rest += [file] if file is not None else []
         return remove, rest
 
-    def roll_forward(self, fingerprint: str, *, by: Provenance) -> int:
+    def roll_forward(self, fingerprint: str, *, by: Provenance, names: Collection[str] | None = None) -> int:
         """Finish the commits of what was claimed by runs that died before the last of them.
+
+        Parameters
+        ----------
+        fingerprint
+            Partition.
+        by
+            Whose commits they are then.
+        names
+            Claimed names to look at; None is all.
 
         Returns
         -------
         int
             Number of names that were finished.
         """
-        claimed = self.names("claims", fingerprint)
+        claimed = self.names("claims", fingerprint) if names is None else set(names)
         if not claimed:
             return 0
         seen = {name for tables in STAGE_TABLES for name in self.names(tables[-1], fingerprint)}

@@ -1,7 +1,9 @@
 """What tests of several rooms share; nothing but tests and benchmarks imports this."""
 
 from dfpipe.services._manager import unused_port as free_port
+from dfpipe.testing._disturbed import Corpus, DaskCluster, Disturbed, Ended, Kill, Store, disturb, wait_for
 from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
+from dfpipe.testing._opened import Opened
 from dfpipe.testing._store import (
     BY,
     as_catalog,
@@ -18,11 +20,19 @@ from dfpipe.testing._store import (
 
 __all__ = [
     "BY",
+    "Corpus",
+    "DaskCluster",
+    "Disturbed",
+    "Ended",
     "Fault",
     "FaultyS3",
+    "Kill",
+    "Opened",
     "Rule",
     "Seen",
+    "Store",
     "as_catalog",
+    "disturb",
     "finish_faces",
     "finish_features",
     "free_port",
@@ -31,6 +41,7 @@ __all__ = [
     "make_video",
     "require_service",
     "shared_data",
+    "wait_for",
     "write_catalog",
     "write_features",
 ]
