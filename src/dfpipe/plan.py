@@ -66,6 +66,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 OTHER_LIMITS = "failed before under other limits"
 ASKED_FOR = "asked for again"
+SETTLED = "done but for the commit, which the next run makes"
 LEFT_OUT = "left out by the selection"
 
 TODO = pa.schema(
@@ -266,6 +267,7 @@ def plan_faces(
         database.register("catalog", catalog)
         _load_ledger(database, tables)
         _select(database, selection)
+        _load_settled(database, tables, stage.fingerprint)
         _judge(database, stage.fingerprint, retry=selection.retry, limits=fingerprint(settings.limits))
         todo = _explain(database, tables, stage)
         kept = dict(database.execute(KEPT).fetchall())
@@ -421,8 +423,11 @@ JUDGED = """
         SELECT video_id, content_id, unnest(arg_max(struct_pack(attempt, status, limits), (attempt, finished_us)))
         FROM ledger WHERE fingerprint = $now GROUP BY video_id, content_id
     )
-    SELECT video_id, content_id, attempt, status,
-        CASE WHEN status IN (SELECT unnest($of_limits)) AND limits <> $limits THEN $other_limits
+    SELECT video_id, content_id, attempt,
+        CASE WHEN (video_id, content_id, coalesce(attempt, 0) + 1) IN (FROM settled) THEN $settled ELSE status END
+            AS status,
+        CASE WHEN (video_id, content_id, coalesce(attempt, 0) + 1) IN (FROM settled) THEN NULL
+             WHEN status IN (SELECT unnest($of_limits)) AND limits <> $limits THEN $other_limits
              WHEN status IN (SELECT unnest($retry)) THEN $asked_for END AS again
     FROM selected LEFT JOIN done USING (video_id, content_id)
 """
@@ -505,6 +510,14 @@ def _load_ledger(database: duckdb.DuckDBPyConnection, tables: Tables, stage: str
     _insert(database, "ledger", LEDGER_VALUES, tables.read_batches("videos", fingerprint=stage, columns=LEDGER))
 
 
+def _load_settled(database: duckdb.DuckDBPyConnection, tables: Tables, stage: str) -> None:
+    """Take note of what runs have claimed and not committed: those that died, or are at it."""
+    keys = tables.claimed_by(tables.unfinished(stage), fingerprint=stage)
+    database.execute("CREATE TABLE settled (video_id VARCHAR, content_id VARCHAR, attempt INTEGER)")
+    if keys:
+        database.executemany("INSERT INTO settled VALUES (?, ?, ?)", keys)
+
+
 def _insert(database: duckdb.DuckDBPyConnection, table: str, values: str, batches: Iterable[pa.RecordBatch]) -> None:
     """Copy rows into a table of the database.
 
@@ -547,7 +560,7 @@ def _select(database: duckdb.DuckDBPyConnection, selection: Selection) -> None:
 
 
 def _judge(database: duckdb.DuckDBPyConnection, now: str, *, retry: Sequence[str], limits: str) -> None:
-    words = {"other_limits": OTHER_LIMITS, "asked_for": ASKED_FOR, "of_limits": OF_LIMITS}
+    words = {"other_limits": OTHER_LIMITS, "asked_for": ASKED_FOR, "of_limits": OF_LIMITS, "settled": SETTLED}
     database.execute(JUDGED, words | {"now": now, "retry": retry, "limits": limits})
     database.execute(TODO_KEYS)
 

@@ -29,7 +29,7 @@ from dfpipe.settings import (
 )
 from dfpipe.shards import open_tables
 from dfpipe.stages import faces_stage
-from dfpipe.testing import as_catalog, finish_faces, finish_features, make_video
+from dfpipe.testing import BY, as_catalog, finish_faces, finish_features, make_video
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -346,3 +346,17 @@ def test_the_record_of_the_stage_goes_with_the_plan(tables):
     todo = faces_plan(catalog("a"), tables)
     assert todo.stage == faces_stage(ExtractSettings())
     assert pa.types.is_int32(todo.todo.schema.field("attempt").type)
+
+
+def test_what_was_settled_and_not_committed_is_no_work(tables, monkeypatch):
+    """A run died before its commits; the next one only makes these, and does not extract the videos again."""
+    catalog = as_catalog([make_video(name) for name in "ab"])
+    first = plan_faces(catalog, tables, Settings(), selection=Selection(videos=["a"]))
+    with monkeypatch.context() as dying:
+        dying.setattr(type(tables), "commit", lambda *some, **more: None)
+        finish_faces(tables, first)
+    then = plan_faces(catalog, tables, Settings())
+    assert then.todo["video_id"].to_pylist() == ["b"]
+    assert then.kept == {"done but for the commit, which the next run makes": 1}
+    assert tables.roll_forward(first.fingerprint, by=BY) == 1
+    assert plan_faces(catalog, tables, Settings()).kept == {"done": 1}

@@ -353,20 +353,25 @@ class Tables:
         int
             Number of names that were finished.
         """
+        unfinished = sorted(self.unfinished(fingerprint, names=names))
+        for name in unfinished:
+            self.commit([self.find_work(fingerprint, name)], by=by)
+        return len(unfinished)
+
+    def unfinished(self, fingerprint: str, *, names: Collection[str] | None = None) -> set[str]:
+        """Return the claimed names, or those of the names given, whose last commit was not made."""
         claimed = self.names("claims", fingerprint) if names is None else set(names)
         if not claimed:
-            return 0
-        seen = {name for tables in STAGE_TABLES for name in self.names(tables[-1], fingerprint)}
-        finished = 0
-        for name in sorted(claimed - seen):
-            # Its files may also have been merged with others by now.
-            last = [tables[-1] for tables in STAGE_TABLES]
-            logs = [self.log(table) for table in last]
-            if any(log.is_committed(log.open(), f"{fingerprint}/{name}") for log in logs):
-                continue
-            self.commit([self.find_work(fingerprint, name)], by=by)
-            finished += 1
-        return finished
+            return set()
+        last = [self.log(tables[-1]) for tables in STAGE_TABLES]
+        left = claimed - {name for log in last for name in self.names(log.table, fingerprint)}
+        opened = [(log, log.open()) for log in last] if left else []
+        # Their files may also have been merged with others, or replaced by now.
+        return {name for name in left if not any(log.is_committed(one, f"{fingerprint}/{name}") for log, one in opened)}
+
+    def claimed_by(self, names: Iterable[str], *, fingerprint: str) -> list[VideoKey]:
+        """Return the videos that are claimed for names which nobody has merged with others."""
+        return [key for name in names for key in self._claimed_by(fingerprint, name)]
 
     def find_work(self, fingerprint: str, name: str) -> SettledWork:
         """Find what somebody has settled under a name."""
