@@ -13,6 +13,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from dfpipe import progress
+from dfpipe.errors import StoreError
 from dfpipe.provenance import Provenance
 from dfpipe.shards.files import LEFT_OVER_AFTER, MERGED, shard_name, without_fingerprint
 from dfpipe.shards.log import Change, TableLog, VisibleFile
@@ -423,8 +424,14 @@ def _groups(small: Sequence[VisibleFile], target_bytes: int) -> Iterator[list[Vi
 def _merge(tables: Tables, log: TableLog, group: Sequence[VisibleFile], by: Provenance) -> bool:
     """Put one file in place of several; tell whether it was done."""
     schema = without_fingerprint(log.table)
-    with ThreadPoolExecutor(READERS) as pool:
-        rows = pa.concat_tables(pool.map(partial(tables.read_file, log.table, wanted=schema), group))
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            rows = pa.concat_tables(pool.map(partial(tables.read_file, log.table, wanted=schema), group))
+    except StoreError:
+        # Whoever forgets somebody takes files away as soon as they are replaced.
+        if set(group) <= set(log.files(log.open())):
+            raise
+        return False
     # A name of its own: what a merge of long ago left under it a vacuum may be deleting.
     name = f"{MERGED}{uuid4().hex[:16]}"
     merged = tables.write_shard(log.table, rows, fingerprint=group[0].fingerprint or "", name=name)
