@@ -72,6 +72,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
     say("%d videos: %d kept, to extract %s", len(catalog), done.kept, dict(plan.reasons) or "none")
 
     if not plan.num_shards and not features_to_do(settings, tables, plan, until):
+        merge_records(settings, tables, by)
         done.losses = account_for_losses(settings, tables, by)
         return done
 
