@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TypeVar
 
 from distributed import CancelledError, Client, Future, as_completed, wait
 from distributed.scheduler import KilledWorker
 
-from dfpipe.errors import ServiceError
+from dfpipe.errors import DfpipeError, ServiceError
 
 __all__ = ["MEMORY", "MOST_SHARDS_AT_ONCE", "Engine"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+LOST = "the connection to the Dask scheduler was lost; see whether it still runs, and run again"
 
 MEMORY = "memory_bytes"
 """Resource that workers declare and tasks ask for."""
@@ -53,12 +55,16 @@ class Engine:
     @property
     def workers(self) -> int:
         """Workers connected now."""
-        return int(self._client.scheduler_info(n_workers=0)["n_workers"])
+        return self._count("n_workers")
 
     @property
     def threads(self) -> int:
         """Threads of all workers connected now, each of which runs one task at a time."""
-        return int(self._client.scheduler_info(n_workers=0)["total_threads"])
+        return self._count("total_threads")
+
+    def _count(self, what: str) -> int:
+        with self._connected():
+            return int(self._client.scheduler_info(n_workers=0)[what])
 
     def shards_at_once(self, videos_per_shard: int) -> int:
         """Return how many shards to have under way at once.
@@ -93,42 +99,43 @@ class Engine:
         ServiceError
             The scheduler is gone, or a call's worker died twice.
         """
-        waiting = iter(items)
-        everywhere = self._share(shared)
-        ended = as_completed(loop=self._client.loop)
-        under_way: dict[Future[R], tuple[T, int]] = {}
+        with self._connected():
+            waiting = iter(items)
+            everywhere = self._share(shared)
+            ended = as_completed(loop=self._client.loop)
+            under_way: dict[Future[R], tuple[T, int]] = {}
 
-        def submit(item: T, tries: int) -> None:
-            future = self._client.submit(function, everywhere, item, pure=False)
-            under_way[future] = (item, tries)
-            ended.add(future)
+            def submit(item: T, tries: int) -> None:
+                future = self._client.submit(function, everywhere, item, pure=False)
+                under_way[future] = (item, tries)
+                ended.add(future)
 
-        def fill() -> None:
-            room = TASKS_PER_THREAD * max(1, self.threads) - len(under_way)
-            for item in islice(waiting, max(0, room)):
-                submit(item, tries=1)
+            def fill() -> None:
+                room = TASKS_PER_THREAD * max(1, self.threads) - len(under_way)
+                for item in islice(waiting, max(0, room)):
+                    submit(item, tries=1)
 
-        try:
-            fill()
-            for future in ended:
-                item, tries = under_way.pop(future)
-                if self._lost(future):
-                    if tries == 2:
-                        raise ServiceError(
-                            "a Dask worker died twice over the same work; see whether its memory is enough"
-                        )
-                    # The shared value may have gone with the last worker that held it.
-                    everywhere = self._share(shared)
-                    submit(item, tries=2)
-                    continue
-                result = self._sound(future).result()
-                # Forgotten by the scheduler before the caller takes its time.
-                del future, item
+            try:
                 fill()
-                yield result
-                del result
-        finally:
-            self._cancel([*under_way, everywhere])
+                for future in ended:
+                    item, tries = under_way.pop(future)
+                    if self._lost(future):
+                        if tries == 2:
+                            raise ServiceError(
+                                "a Dask worker died twice over the same work; see whether its memory is enough"
+                            )
+                        # The shared value may have gone with the last worker that held it.
+                        everywhere = self._share(shared)
+                        submit(item, tries=2)
+                        continue
+                    result = self._sound(future).result()
+                    # Forgotten by the scheduler before the caller takes its time.
+                    del future, item
+                    fill()
+                    yield result
+                    del result
+            finally:
+                self._cancel([*under_way, everywhere])
 
     def map_then_write(
         self,
@@ -168,41 +175,54 @@ class Engine:
         ServiceError
             The scheduler is gone.
         """
-        one = self._ask(task_memory_bytes)
-        futures = self._client.map(function, items, pure=False, resources=one)
-        try:
-            for _ in as_completed(futures):
-                on_done()
-            results: list[Any] = []
-            for item, future in zip(items, list(futures), strict=True):
-                _settle(future)
-                if _killed(future):
-                    # A dying worker takes down whatever else it held, so guilt is only proven alone.
-                    again = self._client.submit(function, item, pure=False, resources=one)
-                    futures.append(again)
-                    _settle(again)
-                    results.append(lost(item) if _killed(again) else self._sound(again))
-                else:
-                    results.append(self._sound(future))
+        with self._connected():
+            one = self._ask(task_memory_bytes)
+            futures = self._client.map(function, items, pure=False, resources=one)
+            try:
+                for _ in as_completed(futures):
+                    on_done()
+                results: list[Any] = []
+                for item, future in zip(items, list(futures), strict=True):
+                    _settle(future)
+                    if _killed(future):
+                        # A dying worker takes down whatever else it held, so guilt is only proven alone.
+                        again = self._client.submit(function, item, pure=False, resources=one)
+                        futures.append(again)
+                        _settle(again)
+                        results.append(lost(item) if _killed(again) else self._sound(again))
+                    else:
+                        results.append(self._sound(future))
 
-            def submit_write() -> Future[Any]:
-                # Before all other work: until it is done, the results fill the workers' memory.
-                written = self._client.submit(
-                    write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
-                )
-                futures.append(written)
-                _settle(written)
-                return written
+                def submit_write() -> Future[Any]:
+                    # Before all other work: until it is done, the results fill the workers' memory.
+                    written = self._client.submit(
+                        write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
+                    )
+                    futures.append(written)
+                    _settle(written)
+                    return written
 
-            written = submit_write()
-            if _killed(written):
-                # The results that went with its worker are on their way again; if the whole shard were begun anew,
-                # items would be worked on a third time.
                 written = submit_write()
-            return self._sound(written).result()
-        finally:
-            # Released as soon as the shard is written, or a long run would fill the workers' memory.
-            self._cancel(futures)
+                if _killed(written):
+                    # The results that went with its worker are on their way again; if the whole shard were begun anew,
+                    # items would be worked on a third time.
+                    written = submit_write()
+                return self._sound(written).result()
+            finally:
+                # Released as soon as the shard is written, or a long run would fill the workers' memory.
+                self._cancel(futures)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Say that the scheduler is gone, whatever the client raises when it is used without one."""
+        try:
+            yield
+        except DfpipeError:
+            raise
+        except Exception as error:
+            if self._client.status == "running":
+                raise
+            raise ServiceError(LOST) from error
 
     def _ask(self, memory_bytes: int | None) -> dict[str, float] | None:
         if memory_bytes is None or self._declared_bytes is None:
@@ -214,9 +234,7 @@ class Engine:
         if future.status == "error":
             raise future.exception()
         if future.status != "finished":
-            raise ServiceError(
-                "the connection to the Dask scheduler was lost; see whether it still runs, and run again"
-            )
+            raise ServiceError(LOST)
         return future
 
     def _share(self, value: Any) -> Future[Any]:
