@@ -64,8 +64,8 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
 
     plan = plan_faces(catalog, tables, settings, selection=selection)
     stages = [plan.fingerprint, *(feature_fingerprint(one, plan.fingerprint) for one in settings.train.features)]
-    if finish_commits(tables, stages, by):
-        plan = plan_faces(catalog, tables, settings, selection=selection)
+    # What the plan calls settled stays so, however it ended: a run does what `dfpipe plan` says.
+    finish_commits(tables, stages, by)
     done.extracted = plan.todo.num_rows
     done.kept = len(catalog) - done.extracted
     say = get_run_logger().info

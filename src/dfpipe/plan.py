@@ -28,6 +28,7 @@ from dfpipe.stages import StageRecord, faces_stage, features_stage, first_reason
 
 __all__ = [
     "EVERYTHING",
+    "SETTLED",
     "CatalogPlan",
     "FacesPlan",
     "FeatureShard",

@@ -10,6 +10,7 @@ from dfpipe.engine import usable_cores
 from dfpipe.forgotten import leave_out_forgotten
 from dfpipe.plan import (
     EVERYTHING,
+    SETTLED,
     FacesPlan,
     plan_catalog,
     plan_faces,
@@ -114,7 +115,8 @@ def _stages(settings: Settings, selection: Selection) -> Iterator[StagePlan]:
         faces_fingerprint=faces.fingerprint,
         videos_per_shard=settings.videos_per_shard,
     )
-    missing = {"for new faces": faces.todo.num_rows * len(features)}
+    new = faces.todo.num_rows + faces.kept.get(SETTLED, 0)
+    missing = {"for new faces": new * len(features)}
     missing |= {f"without {one.settings.name}": one.todo.num_rows for one in features}
     reasons = {reason: number for reason, number in missing.items() if number}
     yield StagePlan("features", sum(reasons.values()), sum(one.kept for one in features), "feature sets", reasons)

@@ -34,6 +34,9 @@ __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "l
 WRITE_COPIES = 4
 """A shard is held as rows, as Arrow, as the file, and by the client that puts it."""
 
+MOST_FAILURES = 12
+"""Shards of features that may fail alone; so many tell of something that is the matter with all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
@@ -155,12 +158,25 @@ def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, *, by: 
     """Compute one feature set for all faces that lack it; return the rows written.
 
     Each shard is committed as it comes, so that an interrupted run keeps what it finished.
+
+    Raises
+    ------
+    StoreError
+        Some shards could not be read or written; all others are committed, unless many could not.
     """
     rows = 0
-    for works in engine.run(_settle_features, plan.works(), shared=(tables, _FeatureWork.of(plan), by)):
-        tables.commit(works, by=by)
-        rows += sum(file.rows for work in works for file in work.files)
+    failures: list[StoreError] = []
+    for ended in engine.run(_try_features, plan.works(), shared=(tables, _FeatureWork.of(plan), by)):
+        if isinstance(ended, StoreError):
+            failures.append(ended)
+            if len(failures) == MOST_FAILURES:
+                break
+            continue
+        tables.commit(ended, by=by)
+        rows += sum(file.rows for work in ended for file in work.files)
         progress.advance("features")
+    if failures:
+        raise failures[0]
     return rows
 
 
@@ -201,16 +217,33 @@ class _FeatureWork:
         return cls(plan.settings, plan.fingerprint, plan.faces_fingerprint)
 
 
+def _try_features(
+    shared: tuple[Tables, _FeatureWork, Provenance], shard: FeatureShard
+) -> list[SettledWork] | StoreError:
+    """Return what went wrong, as whatever is raised ends the work on all other shards."""
+    try:
+        return _settle_features(shared, shard)
+    except StoreError as error:
+        return error
+
+
 def _settle_features(shared: tuple[Tables, _FeatureWork, Provenance], shard: FeatureShard) -> list[SettledWork]:
     tables, plan, by = shared
+    # Another run has been at it, or an earlier try of this one.
+    taken = tables.owners(shard.videos, fingerprint=plan.fingerprint)
+    videos = [key for key in shard.videos if key not in taken]
+    unfinished = tables.unfinished(plan.fingerprint, names=set(taken.values()))
+    settled = [tables.find_work(plan.fingerprint, name) for name in sorted(unfinished)]
+    if not videos:
+        return settled
     keys = ["video_id", "content_id", "frame_index", "track"]
     faces = tables.read(
         "faces",
         fingerprint=plan.faces_fingerprint,
-        videos=[video_id for video_id, _, _ in shard.videos],
+        videos=[video_id for video_id, _, _ in videos],
         columns=[*keys, "crop_png"],
     )
-    contents = {key[:2] for key in shard.videos}
+    contents = {key[:2] for key in videos}
     found = list(zip(faces["video_id"].to_pylist(), faces["content_id"].to_pylist(), strict=True))
     if missing := contents.difference(found):
         video_id, _ = min(missing)
@@ -224,4 +257,4 @@ def _settle_features(shared: tuple[Tables, _FeatureWork, Provenance], shard: Fea
     rows = rows.append_column("feature", pa.repeat(plan.settings.name, len(rows)))
     rows = rows.append_column("dtype", pa.repeat(np.dtype(values.dtype).newbyteorder("<").str, len(rows)))
     rows = rows.append_column("values", pa.array([row.tobytes() for row in values], pa.large_binary()))
-    return tables.settle({"features": rows}, shard.videos, fingerprint=plan.fingerprint, shard=shard.name, by=by)
+    return settled + tables.settle({"features": rows}, videos, fingerprint=plan.fingerprint, shard=shard.name, by=by)

@@ -11,7 +11,7 @@ from dfpipe.preview import make_plan
 from dfpipe.settings import Selection, load_settings
 from dfpipe.shards import open_tables
 from dfpipe.steps import list_source, load_catalog
-from dfpipe.testing import finish_faces, finish_features
+from dfpipe.testing import BY, finish_faces, finish_features
 from dfpipe.tracking import SETTINGS_TAG
 
 
@@ -161,3 +161,15 @@ def test_training_is_told_by_what_it_was_trained_with_last(places, tmp_path):
         patch.setattr("dfpipe.training.find_finished", lambda _tracking, _fingerprint: "a training")
         stage = make_plan(settings)[3]
     assert (stage.todo, stage.kept, stage.reasons) == (0, 1, {})
+
+
+def test_features_of_what_was_settled_and_not_committed_are_to_do(settings, monkeypatch):
+    """The run commits it first and then computes them; fails where only the faces that are to do are counted."""
+    tables = open_tables(settings.store, settings.s3)
+    tables.replace("catalog", list_source(settings, load_catalog(tables)), by=BY)
+    with monkeypatch.context() as dying:
+        dying.setattr(type(tables), "commit", lambda *_, **__: None)
+        do_faces(settings)
+    stages = make_plan(settings)
+    sets = 2 * len(settings.train.features)
+    assert numbers(stages) == {"catalog": (0, 2), "faces": (0, 2), "features": (sets, 0), "train": (1, 0)}

@@ -158,7 +158,8 @@ class Tables:
         Returns
         -------
         list of SettledWork
-            What is to be committed for these videos: one's own work, and that of others who claimed some of them first.
+            What is to be committed for these videos: one's own work, and that of others who claimed some of them first
+            and have not committed it.
         """
         settled: dict[str, SettledWork] = {}
         left = set(videos)
@@ -179,7 +180,7 @@ class Tables:
                 settled[name] = SettledWork(fingerprint, name, files, _replacing(left))
                 break
             # It was all for nothing, but for those that nobody else has.
-            for owner in set(owners.values()):
+            for owner in self.unfinished(fingerprint, names=set(owners.values())):
                 settled[owner] = self.find_work(fingerprint, owner)
             left -= owners.keys()
         return list(settled.values())
@@ -192,7 +193,7 @@ class Tables:
         Returns
         -------
         dict
-            The owners of those that others have; empty where the claim stands.
+            The owners of those that others have, for this attempt or a later one; empty where the claim stands.
         None
             The name is used up: it was claimed and then dropped, so that its commits are remembered as made; or its
             files were left by an attempt of long ago, and a vacuum may be deleting them.
@@ -208,6 +209,7 @@ class Tables:
         assert file is not None  # noqa: S101 - nobody claims nothing
         log, commit_id = self.log("claims"), f"{fingerprint}/{name}"
         ids = pa.array({video_id for video_id, _, _ in videos})
+        keys = {key[:2]: key for key in videos}
         owners: dict[VideoKey, str] = {}
         looked_at: set[str] = set()
         is_used_up = False
@@ -219,8 +221,11 @@ class Tables:
                     continue
                 looked_at.add(candidate.path)
                 claimed = self.read_file("claims", candidate, without_fingerprint("claims"), ids)
-                rows = zip(*(claimed[column].to_pylist() for column in columns), strict=True)
-                owners.update({row[:3]: row[3] for row in rows if row[:3] in videos})
+                for *pair, attempt, owner in zip(*(claimed[column].to_pylist() for column in columns), strict=True):
+                    key = keys.get((pair[0], pair[1]))
+                    # One that comes after a later attempt would stand beside it for ever.
+                    if key is not None and (attempt == key[2] or (attempt > key[2] and key not in owners)):
+                        owners[key] = owner
             if owners:
                 return Change()
             is_used_up = log.is_committed(opened, commit_id) or any(one.is_old for one in (*files, file))
@@ -256,8 +261,7 @@ class Tables:
         for fingerprint, some in by_fingerprint.items():
             (tables,) = (tables for tables in STAGE_TABLES if some[0].files[-1].table in tables)
             self._expect_last_files(tables[-1], some)
-            if tables is EXTRACTED:
-                self._make_room(some, by)
+            self.roll_forward(fingerprint, by=by, names=self._earlier(fingerprint, some))
             for table in tables:
                 self._commit_to(table, fingerprint, some, by)
 
@@ -287,13 +291,11 @@ class Tables:
 
         log.transact(decide, by=by)
 
-    def _make_room(self, works: Sequence[SettledWork], by: Provenance) -> None:
-        """Take away the features of faces that another attempt replaces."""
-        again = {key[:2] for work in works for key in work.replaces}
-        ledger = self.log("videos")
-        opened = ledger.open() if again else None
-        if again and not all(ledger.is_committed(opened, work.commit_id) for work in works):
-            self.delete_videos("features", again, by=by)
+    def _earlier(self, fingerprint: str, works: Sequence[SettledWork]) -> set[str]:
+        """Return the names of earlier attempts at videos that are done again: what replaces them has to come after."""
+        attempts = {key[:2]: key[2] for work in works for key in work.replaces}
+        keys = [(*pair, earlier) for pair, attempt in attempts.items() for earlier in range(1, attempt)]
+        return set(self.owners(keys, fingerprint=fingerprint).values()) if keys else set()
 
     def delete_videos(self, table: Table, videos: Collection[tuple[str, str]], *, by: Provenance) -> list[str]:
         """Delete the rows of these (video_id, content_id) under every fingerprint.

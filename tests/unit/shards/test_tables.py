@@ -11,6 +11,7 @@ from dfpipe.errors import StoreError
 from dfpipe.provenance import Provenance
 from dfpipe.settings import S3Settings
 from dfpipe.shards import EXTRACTED, SCHEMAS, Tables, open_tables
+from dfpipe.shards.upkeep import compact
 from dfpipe.testing import BY, make_row
 
 
@@ -78,10 +79,9 @@ def test_doing_the_same_twice_doubles_nothing(tables):
 
 def test_the_first_of_two_attempts_that_end_differently_counts(tables):
     do(tables, "a", "b", faces=1)
-    late = do(tables, "a", "b", faces=3, status="timeout")
+    assert do(tables, "a", "b", faces=3, status="timeout") == []
     assert tables.read("faces").num_rows == 2
     assert tables.read("videos")["status"].to_pylist() == ["ok", "ok"]
-    assert [work.name for work in late] == list(set(tables.read("videos")["shard"].to_pylist()))
 
 
 def test_timings_make_no_other_attempt(tables):
@@ -171,21 +171,64 @@ def test_a_later_attempt_takes_the_place_of_the_earlier(tables):
     assert seen(tables, "faces") == ["a"]
 
 
-def test_a_later_attempt_takes_faces_and_features_of_the_earlier_with_it(tables):
+def compute(tables, *videos, shard="s", attempt=1, fingerprint="ffp", value=b"v"):
+    """Settle one feature row of each of these videos."""
+    rows = [make_row("features", video_id=video, content_id="c", frame_index=0, values=value) for video in videos]
+    keys = [(video, "c", attempt) for video in videos]
+    return tables.settle({"features": rows}, keys, fingerprint=fingerprint, shard=shard, by=BY)
+
+
+def test_features_of_a_later_attempt_take_the_place_of_the_earlier(tables):
     do(tables, "a", "b", faces=2)
-    row = make_row("features", video_id="a", content_id="c", frame_index=0, values=b"old")
-    other = make_row("features", video_id="b", content_id="c", frame_index=0, values=b"kept")
-    keys = [("a", "c", 1), ("b", "c", 1)]
-    tables.commit(tables.settle({"features": [row, other]}, keys, fingerprint="ffp", shard="s", by=BY), by=BY)
+    tables.commit(compute(tables, "a", value=b"old"), by=BY)
+    tables.commit(compute(tables, "b", value=b"kept"), by=BY)
     first = do(tables, "a", shard="again", attempt=2, faces=1)
     assert seen(tables, "faces") == ["a", "b", "b"]
-    assert tables.read("features")["values"].to_pylist() == [b"kept"]
-    new = [row | {"values": b"new"}]
-    tables.commit(tables.settle({"features": new}, [("a", "c", 2)], fingerprint="ffp", shard="t", by=BY), by=BY)
+    tables.commit(compute(tables, "a", shard="t", attempt=2, value=b"new"), by=BY)
     # Whoever repeats the commit later takes nothing away that came since.
     tables.commit(first, by=BY)
     assert sorted(tables.read("features")["values"].to_pylist()) == [b"kept", b"new"]
     assert seen(tables, "faces") == ["a", "b", "b"]
+
+
+def test_a_later_attempt_leaves_features_of_other_settings_alone(tables):
+    """They are claimed, so nobody would compute them again; fails if features go when a retry of faces is committed."""
+    do(tables, "a")
+    do(tables, "a", fingerprint="other")
+    tables.commit(compute(tables, "a", fingerprint="features of other"), by=BY)
+    do(tables, "a", shard="again", attempt=2)
+    assert tables.read("features", fingerprint="features of other").num_rows == 1
+
+
+def test_an_earlier_attempt_that_was_claimed_is_committed_before_the_later(tables):
+    """Its run may have died; fails, with a row of each attempt, without `Tables._earlier`."""
+    compute(tables, "a", value=b"old")
+    tables.commit(compute(tables, "a", shard="t", attempt=2, value=b"new"), by=BY)
+    assert tables.roll_forward("ffp", by=BY) == 0
+    assert tables.read("features")["values"].to_pylist() == [b"new"]
+
+
+def test_an_earlier_attempt_comes_too_late_for_the_later(tables):
+    """Its run may be slow; fails, with a row of each attempt, where claims of later attempts are not looked at."""
+    tables.commit(compute(tables, "a", shard="t", attempt=2, value=b"new"), by=BY)
+    tables.commit(compute(tables, "a", "b", value=b"old"), by=BY)
+    rows = tables.read("features").sort_by("video_id")
+    assert rows["video_id"].to_pylist() == ["a", "b"]
+    assert rows["values"].to_pylist() == [b"new", b"old"]
+
+
+def test_claims_whose_files_are_gone_need_none(tables, tmp_path):
+    """Fails if what others have committed is looked up again: merging and a vacuum have taken those files away."""
+    for video in "ab":
+        tables.commit(compute(tables, video), by=BY)
+    compact(tables, target_bytes=2**20, by=BY)
+    visible = {file.path for file in tables.log("claims").files(tables.log("claims").open())}
+    folder = tmp_path / "store" / "tables" / "claims"
+    for path in folder.glob("fingerprint=*/*.parquet"):
+        if str(path.relative_to(folder)) not in visible:
+            path.unlink()
+    tables.commit(compute(tables, "a", "c", shard="t"), by=BY)
+    assert seen(tables, "features") == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("table", EXTRACTED)
