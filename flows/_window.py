@@ -80,6 +80,11 @@ class Ends:
             if not isinstance(result, UserError) or self._in_a_row == FAILURES_IN_A_ROW:
                 return
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the rest was not begun."""
+        return self._in_a_row == FAILURES_IN_A_ROW or any(not isinstance(one, UserError) for one in self._failures)
+
     def check(self, *, of: int, what: str) -> None:
         """Raise what is to be said of the runs that failed.
 

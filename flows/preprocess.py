@@ -88,6 +88,8 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         for result in extracted.of(submit_within(extract_faces, calls, window=window)):
             done.statuses.update(result.statuses)
             done.faces += result.faces
+        if extracted.gave_up:
+            extracted.check(of=plan.num_shards, what="shards of videos")
         merge_records(settings, tables, by)
         done.losses = account_for_losses(settings, tables, by)
 

@@ -175,6 +175,8 @@ def test_where_to_watch_is_said_where_somebody_reads(capsys):
 
 
 def test_local_workers_share_what_this_process_may_use(engine):
+    # A test before this one may have killed a worker that is on its way back.
+    engine._client.wait_for_workers(2)
     workers = workers_of(engine)
     assert [worker["nthreads"] for worker in workers] == [1, 1]
     assert {worker["memory_limit"] for worker in workers} == {usable_memory_bytes() // 2}

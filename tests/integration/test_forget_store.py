@@ -78,12 +78,12 @@ def settle(settings, tables, shard, fingerprint):
 
 def preprocess(settings, tables, *, leave=0):
     """Do what the flow does, but for the last shards; return the plan of these."""
-    catalog = to_videos(steps.refresh_catalog(settings, tables, by=BY))
-    plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    for shard in plan.shards[leave:]:
+    plan = plan_faces(steps.refresh_catalog(settings, tables, by=BY), tables, settings)
+    for shard in list(plan.shards())[leave:]:
         tables.commit(settle(settings, tables, shard, plan.fingerprint), by=BY)
-    for features in plan_features(tables, settings.train.features, faces_fingerprint=plan.fingerprint):
-        for shard in features.shards:
+    sets = settings.train.features
+    for features in plan_features(tables, sets, faces_fingerprint=plan.fingerprint, videos_per_shard=2):
+        for shard in features.works():
             tables.commit(steps._settle_features((tables, features, BY), shard), by=BY)
     write_report(make_report(settings, run_id="r"), report_folder(tables, "r"))
     return plan
@@ -108,7 +108,7 @@ def template(source, tmp_path_factory):
     with pytest.MonkeyPatch.context() as dying:
         dying.setattr(Tables, "_claim", die)
         with pytest.raises(DiedError):
-            settle(settings, tables, plan.shards[0], plan.fingerprint)
+            settle(settings, tables, next(plan.shards()), plan.fingerprint)
     # The same videos once more, in other hands and to the end.
     preprocess(settings, tables)
     tables.log("faces").open().create_checkpoint()

@@ -459,11 +459,20 @@ class Tables:
             known = {field.name for field in opened.schema().fields}
             later = [field.with_nullable(True) for field in schema if field.name not in known]
             if later:
-                with storage_errors("write", self.location(table).url):
-                    opened.alter.add_columns(
-                        DeltaSchema.from_arrow(pa.schema(later)).fields,
-                        commit_properties=CommitProperties(custom_metadata=Provenance("add columns").as_metadata()),
-                    )
+                self._add_columns(table, opened, later)
+
+    def _add_columns(self, table: Table, opened: DeltaTable, later: Sequence[pa.Field]) -> None:
+        try:
+            with storage_errors("write", self.location(table).url):
+                opened.alter.add_columns(
+                    DeltaSchema.from_arrow(pa.schema(later)).fields,
+                    commit_properties=CommitProperties(custom_metadata=Provenance("add columns").as_metadata()),
+                )
+        except StoreError:
+            # Another run may have started at the same moment and done the same.
+            again = self._open(table)
+            if again is None or {field.name for field in later} - {field.name for field in again.schema().fields}:
+                raise
 
     def _candidates(
         self, table: Table, opened: DeltaTable | None, fingerprint: str | None, ids: pa.Array | None

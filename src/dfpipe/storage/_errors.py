@@ -122,7 +122,9 @@ def server_codes(error: BaseException) -> list[str]:
     codes = [str(one.response["Error"].get("Code")) for one in _chain(error) if isinstance(one, ClientError)]
     # deltalake tells the server's answer word by word.
     text = str(error)
-    return codes + re.findall(r"<Code>(\w+)</Code>", text) + re.findall(r"status code: (\d+)", text)
+    told = re.findall(r"<Code>(\w+)</Code>", text) + re.findall(r"status code: (\d+)", text)
+    # boto3's uploads quote botocore's error, and do not chain it.
+    return codes + told + re.findall(r"\((\w+)\) when calling", text)
 
 
 def _advice(error: Exception) -> str:
