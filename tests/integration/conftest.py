@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -75,3 +76,12 @@ def proxy(s3):
 def hurried(monkeypatch):
     """Wait a second, and not longer, for a server that says nothing."""
     monkeypatch.setattr(_clients, "READ_SECONDS", 1)
+
+
+@pytest.fixture(autouse=True)
+def no_client_of_an_earlier_test():
+    """MLflow keeps its S3 clients for minutes, by server and not by key."""
+    yield
+    repo = sys.modules.get("mlflow.store.artifact.s3_artifact_repo")
+    if repo is not None:
+        repo._cached_get_s3_client.cache_clear()
