@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
-from dfpipe.storage import _clients, boto_environment, delta_options, open_location, storage_errors
+from dfpipe.storage import _clients, arrow_file_system, boto_environment, delta_options, open_location, storage_errors
 
 pytestmark = pytest.mark.services
 
@@ -103,6 +103,11 @@ def numbers(url, s3):
     return sorted(DeltaTable(url, storage_options=delta_options(url, s3)).to_pyarrow_table()["n"].to_pylist())
 
 
+def read_by_arrow(url, s3):
+    with storage_errors("read", url), arrow_file_system(s3).open_input_file(url.removeprefix("s3://")) as file:
+        return file.read()
+
+
 @pytest.fixture(params=["s3.profile", "AWS_PROFILE"])
 def renewed(request, s3, keys, monkeypatch):
     """Settings that name no key: it comes from a profile of theirs, or from the usual chain."""
@@ -122,6 +127,7 @@ def test_a_long_session_goes_on_with_the_next_keys(bucket, s3, renewed, keys, ca
         secrets.append(keys.current["secret_key"])
         folder.child(str(turn)).write_bytes(b"bytes")
         append(f"{bucket}/table", renewed, turn)
+        assert read_by_arrow(f"{bucket}/folder/{turn}", renewed) == b"bytes"
         calls.append(keys.calls)
     assert calls == sorted(set(calls))
     assert numbers(f"{bucket}/table", s3) == [0, 1, 2]

@@ -1,14 +1,15 @@
 """What a real S3 server refuses, and what dfpipe then says: one clear line each, for files and tables alike."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import botocore.auth
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from dfpipe.errors import StoreError
-from dfpipe.storage import delta_options, open_location, storage_errors
+from dfpipe.storage import arrow_file_system, delta_options, open_location, storage_errors
 from dfpipe.testing import Rule
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -32,10 +33,11 @@ def append(url, s3):
 
 
 def commit(url, s3):
-    """Commit a file that is there already, as shards are."""
+    """Commit as shards are; unlike `DeltaTable.alter` this lets the proxy's thread answer."""
     with storage_errors("commit to", url):
         table = DeltaTable(f"{url}-t", storage_options=delta_options(url, s3))
-        table.alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"})
+        properties = CommitProperties(max_commit_retries=0, app_transactions=[Transaction(uuid4().hex, 1)])
+        table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
 
 def read(url, s3):
@@ -113,8 +115,34 @@ def test_answers_that_no_retry_mends(filled, s3, proxy, act, fault, line):
     act(filled, proxy.settings)
 
 
+@pytest.mark.parametrize(
+    ("method", "fault", "wanted_bytes", "line"),
+    [
+        ("GET", "expired_token", 1000, "the temporary credentials have expired; "),
+        ("GET", "clock_skew", 1000, "this machine's clock is off; set the clock"),
+        # Arrow cannot say which where the answer has no body, or one longer than what it asked for.
+        ("HEAD", "expired_token", 1000, "access denied; check s3.access_key_id and s3.secret_access_key and "),
+        ("GET", "expired_token", 3, "the server refused to give some bytes; look into its logs"),
+    ],
+)
+def test_what_arrow_is_refused(bucket, s3, proxy, method, fault, wanted_bytes, line):
+    url = f"{bucket}/folder/thing"
+    open_location(url, s3).write_bytes(bytes(1000))
+    proxy.inject(Rule(fault, method=method))
+
+    def read_by_arrow(url, s3):
+        path = url.removeprefix("s3://")
+        with storage_errors("read", url), arrow_file_system(s3).open_input_file(path) as file:
+            return file.read(wanted_bytes)
+
+    assert told(read_by_arrow, url, proxy.settings).startswith(line)
+    assert [seen.method for seen in proxy.seen] == ["HEAD", "GET"][: 1 + (method == "GET")]
+    proxy.inject()
+    assert read_by_arrow(url, proxy.settings) == bytes(wanted_bytes)
+
+
 @pytest.mark.parametrize("act", [put, create])
-def test_a_disk_that_is_full(filled, proxy, monkeypatch, act):
+def test_a_disk_that_is_full(filled, proxy, act):
     proxy.inject(Rule("full"))
     assert told(act, filled, proxy.settings).startswith("the store is full")
 

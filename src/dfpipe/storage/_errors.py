@@ -57,8 +57,15 @@ PHRASES = {
     "SSOTokenLoad": "there is no single sign-on yet; log in with `aws sso login`",
     # Arrow's words.
     "AWS Error EXPIRED_TOKEN": EXPIRED,
+    # Arrow asks by HEAD first, to which a wrong key, an expired token and a missing right are all the same answer.
+    "AWS Error ACCESS_DENIED during HeadObject": CODES["403"],
     "AWS Error ACCESS_DENIED": DENIED,
+    "AWS Error REQUEST_TIME_TOO_SKEWED": CODES["RequestTimeTooSkewed"],
     "AWS Error SLOW_DOWN": BUSY,
+    "AWS Error SERVICE_UNAVAILABLE": BUSY,
+    # Arrow has room for as many bytes as it asked for, and loses what the server said if that is longer.
+    "Failed to flush response stream": "the server refused to give some bytes; look into its logs, or try again later",
+    "AWS Error INTERNAL_FAILURE": CODES["InternalError"],
     "AWS Error NETWORK_CONNECTION": NOBODY,
     "TableNotFound": "there is no table; check the store, or run the stage that writes it",
     "Connection reset": BROKEN,
@@ -120,9 +127,9 @@ def server_codes(error: BaseException) -> list[str]:
     """Return what the server called the error, such as ``NoSuchBucket``; empty where it was not the server's."""
     # s3fs wraps botocore's error in an OSError; the code stands only in the cause.
     codes = [str(one.response["Error"].get("Code")) for one in _chain(error) if isinstance(one, ClientError)]
-    # deltalake tells the server's answer word by word.
+    # deltalake tells the server's answer word by word, Arrow its status where it does not know the word.
     text = str(error)
-    told = re.findall(r"<Code>(\w+)</Code>", text) + re.findall(r"status code: (\d+)", text)
+    told = re.findall(r"<Code>(\w+)</Code>", text) + re.findall(r"(?:status code:|HTTP status) (\d+)", text)
     # boto3's uploads quote botocore's error, and do not chain it.
     return codes + told + re.findall(r"\((\w+)\) when calling", text)
 

@@ -2,6 +2,9 @@
 
 Requests go on unchanged, with the address that the client has signed, so the server's own checks of signatures and
 conditions hold. Both sides are real sockets.
+
+The proxy runs in a thread of the client's process, so it cannot answer a client that keeps Python's lock while it
+waits. deltalake does so in ``table.alter``, which times out here, and not where it opens, reads, writes or commits.
 """
 
 import asyncio
