@@ -265,7 +265,9 @@ def test_another_writer_who_appends_all_the_time(corpus, name):
         while not stop.is_set():
             opened = DeltaTable(table)
             try:
-                write_deltalake(opened, pa.Table.from_pylist([row], schema=opened.schema().to_arrow()), mode="append")
+                write_deltalake(
+                    opened, pa.Table.from_pylist([row], schema=pa.schema(opened.schema().to_arrow())), mode="append"
+                )
                 written += 1
             except CommitFailedError:
                 continue
