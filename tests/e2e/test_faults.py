@@ -1,7 +1,7 @@
 """What happens to a run on bad days, on real processes, sockets and disks: nothing is lost, doubled or done again.
 
-Each test was seen to fail without the mechanism that it guards: its docstring says which, and how. The long form of the
-kills is benchmarks/faults.py.
+A docstring names the mechanism that its test guards, and what the test is to say without it. The long form of the kills
+is benchmarks/faults.py.
 """
 
 import os
@@ -253,7 +253,7 @@ def test_a_full_disk(corpus, small_disk):
 def test_another_writer_who_appends_all_the_time(corpus, name):
     """Deciding anew when another's commit came between (TableLog.transact).
 
-    With no second try the run ends with 2 and says that others came first.
+    With no second try even runs of one's own hinder each other, and videos of the corpus are decoded more than once.
     """
     store = corpus.new_store(name)
     table = str(store.tables.location("faces").url)
@@ -265,7 +265,9 @@ def test_another_writer_who_appends_all_the_time(corpus, name):
         while not stop.is_set():
             opened = DeltaTable(table)
             try:
-                write_deltalake(opened, pa.Table.from_pylist([row], schema=opened.schema().to_arrow()), mode="append")
+                write_deltalake(
+                    opened, pa.Table.from_pylist([row], schema=pa.schema(opened.schema().to_arrow())), mode="append"
+                )
                 written += 1
             except CommitFailedError:
                 continue

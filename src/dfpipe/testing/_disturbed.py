@@ -192,7 +192,10 @@ class Corpus:
             if ended.code != 0:
                 raise RuntimeError(f"the undisturbed run ended with {ended.code}: {ended.err}")
             counts = self.opened.counts()
-            [self.opened_per_decode] = {counts[path] for path in self.ids}
+            opened = {counts[path] for path in self.ids}
+            if len(opened) != 1:
+                raise RuntimeError(f"the undisturbed run opened some videos more often than others: {counts}")
+            [self.opened_per_decode] = opened
             self.expected = store.contents()
             self.marks = 2 * self.people + store.objects()
             yield self
