@@ -136,7 +136,9 @@ def test_what_arrow_is_refused(bucket, s3, proxy, method, fault, wanted_bytes, l
             return file.read(wanted_bytes)
 
     assert told(read_by_arrow, url, proxy.settings).startswith(line)
-    assert [seen.method for seen in proxy.seen] == ["HEAD", "GET"][: 1 + (method == "GET")]
+    if fault != "clock_skew":
+        # Asked once; of a clock that is off, the AWS client first tries to make up for it.
+        assert [seen.fault for seen in proxy.seen if seen.method == method] == [fault]
     proxy.inject()
     assert read_by_arrow(url, proxy.settings) == bytes(wanted_bytes)
 

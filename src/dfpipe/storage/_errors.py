@@ -127,9 +127,10 @@ def server_codes(error: BaseException) -> list[str]:
     """Return what the server called the error, such as ``NoSuchBucket``; empty where it was not the server's."""
     # s3fs wraps botocore's error in an OSError; the code stands only in the cause.
     codes = [str(one.response["Error"].get("Code")) for one in _chain(error) if isinstance(one, ClientError)]
-    # deltalake tells the server's answer word by word, Arrow its status where it does not know the word.
+    # deltalake tells the server's answer word by word; Arrow the word where it does not know it, else the status.
     text = str(error)
-    told = re.findall(r"<Code>(\w+)</Code>", text) + re.findall(r"(?:status code:|HTTP status) (\d+)", text)
+    told = re.findall(r"(?:<Code>|ExceptionName: )(\w+)", text)
+    told += re.findall(r"(?:status code:|HTTP status) (\d+)", text)
     # boto3's uploads quote botocore's error, and do not chain it.
     return codes + told + re.findall(r"\((\w+)\) when calling", text)
 
