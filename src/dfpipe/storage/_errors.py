@@ -77,6 +77,7 @@ PHRASES = {
     "ResponseStreamingError": BROKEN,
     "connection closed before message completed": BROKEN,
     "ReadTimeoutError": SILENT,
+    "FSTimeoutError": SILENT,
     "operation timed out": SILENT,
     "EndpointConnectionError": NOBODY,
     "Cannot connect": NOBODY,

@@ -21,6 +21,9 @@ __all__ = ["Location", "open_location"]
 PUT_BYTES = 5 * 2**30
 """An object of this size is more than S3 takes in one request."""
 
+PUT_SECONDS, SLOWEST_BYTES_A_SECOND = 180.0, 250_000
+"""What a put may take before it is given up, all its tries together."""
+
 PAUSES_SECONDS = (1, 2, 4)
 """How long another's put of the same object is waited for."""
 
@@ -56,7 +59,7 @@ class Location:
             if self.is_local:
                 self._put_local(data, Path.replace)
             else:
-                self.fs.pipe_file(self.path, data)
+                self.fs.pipe_file(self.path, data, timeout=_patience_seconds(data))
 
     def create_bytes(self, data: bytes) -> bool:
         """Write a whole object where there is none.
@@ -91,7 +94,8 @@ class Location:
         for pause_seconds in (*PAUSES_SECONDS, None):
             try:
                 # In one request whatever its size: of an object put in parts, servers overlook the condition.
-                self.fs.pipe_file(self.path, data, chunksize=PUT_BYTES, mode="create")
+                timeout = _patience_seconds(data)
+                self.fs.pipe_file(self.path, data, chunksize=PUT_BYTES, mode="create", timeout=timeout)
             except FileExistsError:
                 return False
             except OSError as error:
@@ -139,6 +143,11 @@ class Location:
         with storage_errors("read", self.url):
             data: bytes = self.fs.cat_file(self.path)
             return data
+
+
+def _patience_seconds(data: bytes) -> float:
+    """Return how long a put may take: a server that stops reading is a silence that no other clock counts."""
+    return PUT_SECONDS + len(data) / SLOWEST_BYTES_A_SECOND
 
 
 def open_location(url: str | Path, s3: S3Settings) -> Location:

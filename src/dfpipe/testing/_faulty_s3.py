@@ -179,6 +179,8 @@ class FaultyS3:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = self._choose(request.method, request.raw_path)
         if fault == "hang":
+            # What is sent is taken first: no client's clock counts how long that takes.
+            await request.read()
             await asyncio.Event().wait()
         if fault == "reset":
             return _hang_up(request)
