@@ -31,10 +31,11 @@ from workers import Taken, watched
 from dfpipe.catalog import VideoRef
 from dfpipe.engine import Engine, open_engine
 from dfpipe.services import down, up
-from dfpipe.settings import DaskSettings
+from dfpipe.settings import DaskSettings, Settings
 from dfpipe.testing import free_port
 
-VIDEOS_PER_SHARD = 64
+VIDEOS_PER_SHARD = Settings().videos_per_shard
+"""Videos that store nothing fill no shard by their bytes."""
 
 
 def main() -> None:
@@ -87,11 +88,12 @@ def by_shard(engine: Engine, videos: int) -> Callable[[], None]:
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
     from prefect.task_runners import ThreadPoolTaskRunner
+    from prefect.utilities.annotations import quote
 
     from flows._window import submit_within
     from tasks._retry import TASK_OPTIONS
 
-    @task(name="extract nothing", tags=["faces"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+    @task(name="extract nothing", cache_policy=NO_CACHE, **TASK_OPTIONS)
     def extract(engine: Engine, shard: Sequence[VideoRef]) -> int:
         written: int = engine.map_then_write(nothing, shard, write=len, lost=nothing, on_done=lambda: None)
         return written
@@ -101,7 +103,7 @@ def by_shard(engine: Engine, videos: int) -> Callable[[], None]:
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=window), persist_result=False)
     def shards() -> None:
         starts = range(0, videos, VIDEOS_PER_SHARD)
-        calls = ((engine, [ref(n) for n in range(at, min(at + VIDEOS_PER_SHARD, videos))]) for at in starts)
+        calls = ((engine, quote([ref(n) for n in range(at, min(at + VIDEOS_PER_SHARD, videos))])) for at in starts)
         written = sum(future.result() for future in submit_within(extract, calls, window=window))
         assert written == videos
 
