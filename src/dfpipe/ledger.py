@@ -56,7 +56,7 @@ def read_ledger(
         "videos", fingerprint=fingerprint, columns=list(dict.fromkeys([*KEYS, "finished_at", *wanted]))
     )
     video = find_videos(catalog, stored)
-    # Two runs at the same time may both have written a row for a video; the later one is as good and counts alone.
+    # In stores of before the claims two runs may both have written a row for a video; the later one counts alone.
     order = np.argsort(pc.cast(stored["finished_at"], pa.int64()).to_numpy(), kind="stable")
     row = np.full(catalog.num_rows + 1, -1)
     # Rows of no video go to the place behind the last.

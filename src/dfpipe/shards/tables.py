@@ -69,7 +69,7 @@ class SettledWork:
     files: tuple[ShardFile, ...]
     """The files, in the order in which they are to be committed."""
     replaces: tuple[VideoKey, ...] = ()
-    """Those of its videos whose earlier attempts make room."""
+    """Those of its videos that were done before; the rows of then make room."""
 
     @property
     def commit_id(self) -> str:
