@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 from deltalake import DeltaTable
 
+from dfpipe.errors import ServiceError
 from dfpipe.services import find, up
 from dfpipe.services._manager import unused_port
 from dfpipe.settings import S3Settings
@@ -415,8 +416,8 @@ def disturb(
         victim.kill()
         found.kills += 1
         if kill == "server" and s3_state is not None:
-            port = urlsplit(str(store.tables.s3.endpoint_url)).port
-            up(s3_state, ["s3"], mlflow_backend="", artifact_root="", ports={"s3": int(port or 0)})
+            port, state = int(urlsplit(str(store.tables.s3.endpoint_url)).port or 0), s3_state
+            wait_for(lambda: _starts(state, port), f"port {port} to be free")
         if kill == "flow":
             run.wait()
         # First the ledger: what it has now is not decoded after this.
@@ -447,6 +448,17 @@ def disturb(
     contents = store.contents()
     found.differs = [table for table, rows in contents.items() if rows != corpus.expected[table]]
     return found
+
+
+def _starts(s3_state: Path, port: int) -> bool:
+    """Start the S3 server on its port again; while nobody listens there, a client on its way may hold the port."""
+    try:
+        up(s3_state, ["s3"], mlflow_backend="", artifact_root="", ports={"s3": port})
+    except ServiceError as error:
+        if "is taken" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _victim(
