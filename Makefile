@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .dfpipe/demo/dfpipe.yaml
 
-.PHONY: help install demo models test check format ui clean lock
+.PHONY: help install demo models test check format ui s3 clean lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -42,6 +42,9 @@ format: install  ## put the code into shape
 
 ui: install  ## open the local Prefect and MLflow servers on the demo's data
 	@$(BIN)/dfpipe up --config $(DEMO)
+
+s3: install  ## start a real S3 server on this machine, and print how it is reached; `dfpipe down` stops it
+	@$(BIN)/dfpipe up --s3
 
 clean:  ## stop the demo's servers and remove everything these targets made; stores of your own stay
 	@if [ -x $(BIN)/dfpipe ] && [ -e $(DEMO) ]; then $(BIN)/dfpipe down --config $(DEMO); fi

@@ -1,13 +1,14 @@
 """What a Dask worker takes on 1080p videos, and what a second one adds: memory, cores, videos per second.
 
-usage: python benchmarks/workers.py [--videos N] [--rounds N] [--markdown]
+usage: python benchmarks/workers.py [--videos N] [--rounds N] [--s3] [--markdown]
 
 Shards are extracted as a run does it: workers of `dfpipe.engine`, `steps.extract_shard`, several shards under way at
-once, frames, crops and ledger committed to a store in a temporary folder. Memory is that of the worker's process and of
-all its children, sampled while it works. Processor time of the second table is that of everything the benchmark
-started, the scheduler included. What others took of the machine meanwhile stands beside it: with fewer free cores than
-workers, the second one cannot add much, whatever dfpipe does. What processor time alone would allow, if both cores were
-free, is therefore given too.
+once, frames, crops and ledger committed to a store in a temporary folder; with --s3, videos and store both lie on a
+local S3 server (Ceph's gateway), which is started and stopped and takes its share of the same cores. Memory is that of
+the worker's process and of all its children, sampled while it works. Processor time of the second table is that of
+everything the benchmark started, the scheduler included (not of the S3 server). What others took of the machine
+meanwhile stands beside it: with fewer free cores than workers, the second one cannot add much, whatever dfpipe does.
+What processor time alone would allow, if both cores were free, is therefore given too.
 """
 
 import argparse
@@ -17,24 +18,36 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 from _clips import enlarged, real, video_ref
 from _table import add_options, machine, show
 
+from dfpipe.catalog import VideoRef
 from dfpipe.engine import Engine, open_engine
 from dfpipe.plan import Shard
+from dfpipe.services import down, s3_access, up
 from dfpipe.settings import DaskSettings, ExtractSettings, LimitSettings, S3Settings, Settings
 from dfpipe.shards import Tables
 from dfpipe.steps import extract_shard
+from dfpipe.storage import open_location
+from dfpipe.testing import BY, free_port
 
 SHARDS_AT_ONCE = 4
-"""As in flows.preprocess."""
+"""As `Engine.shards_at_once` has it for a few workers."""
+
+VIDEOS_PER_SHARD = 64
+
+BUCKET = "benchmark"
+
+Place = Callable[[str], tuple[str, S3Settings]]
+"""Gives the URL of a store of that name, and how it is reached."""
 
 SAMPLE_SECONDS = 0.1
 
@@ -63,26 +76,52 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dfpipe-workers-") as temporary:
         folder = Path(temporary)
         clips = enlarged(real(options.data, "asl")[::5], folder, width_px=1920, height_px=1080)
-        one_worker(clips, folder, videos=options.videos, note=where, markdown=options.markdown)
-        if options.rounds:
-            second_worker(clips, folder, videos=options.scaling_videos, options=options, note=where)
+        if not options.s3:
+            measure(
+                [video_ref(clip) for clip in clips], lambda name: (str(folder / name), S3Settings()), options, where
+            )
+            return
+        state = folder / "services"
+        try:
+            up(state, ["s3"], mlflow_backend="", artifact_root="", ports={"s3": free_port()}, s3_buckets=[BUCKET])
+            s3 = s3_access(state).settings
+            videos = [uploaded(clip, s3) for clip in clips]
+            measure(videos, lambda name: (f"s3://{BUCKET}/{name}", s3), options, where)
+        finally:
+            down(state)
+
+
+def measure(videos: Sequence[VideoRef], place: Place, options: argparse.Namespace, note: str) -> None:
+    if options.videos:
+        one_worker(videos, place, videos=options.videos, note=note, markdown=options.markdown)
+    if options.rounds:
+        second_worker(videos, place, videos=options.scaling_videos, options=options, note=note)
+
+
+def uploaded(clip: Path, s3: S3Settings) -> VideoRef:
+    place = open_location(f"s3://{BUCKET}/videos/{clip.name}", s3)
+    place.write_bytes(clip.read_bytes())
+    return replace(video_ref(clip), url=place.url)
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser, rounds=3)
-    parser.add_argument("--videos", type=int, default=64, help="for memory and cores, in shards of 64 (%(default)s)")
+    parser.add_argument(
+        "--videos", type=int, default=64, help="for memory and cores, in shards of 64; 0 leaves it out (%(default)s)"
+    )
+    parser.add_argument("--s3", action="store_true", help="videos and store on a local S3 server")
     parser.add_argument("--scaling-videos", type=int, default=24, help="for throughput, in four shards (%(default)s)")
     parser.add_argument("--data", type=Path, help="folder that holds asl/")
     return parser.parse_args()
 
 
-def one_worker(clips: Sequence[Path], folder: Path, *, videos: int, note: str, markdown: bool) -> None:
-    shards = make_shards(clips, videos=videos, videos_per_shard=Settings().videos_per_shard)
+def one_worker(clips: Sequence[VideoRef], place: Place, *, videos: int, note: str, markdown: bool) -> None:
+    shards = make_shards(clips, videos=videos, videos_per_shard=VIDEOS_PER_SHARD)
     with open_engine(DaskSettings(workers=1)) as engine:
-        warm_up(engine, clips, folder)
+        warm_up(engine, clips, place)
         with watched(worker_pid(engine), memory=True) as worker:
-            run(engine, shards, folder / "one")
+            run(engine, shards, place("one"))
     rows = [
         ["memory of the worker and its children, MB", f"{worker.rss_bytes / 1e6:.0f}", "at most 1000"],
         ["the same, shared pages counted once, MB", f"{worker.pss_bytes / 1e6:.0f}", ""],
@@ -91,19 +130,21 @@ def one_worker(clips: Sequence[Path], folder: Path, *, videos: int, note: str, m
         ["cores used by others meanwhile", f"{worker.others_cores:.2f}", ""],
         ["CPU s a video", f"{worker.cpu_seconds / videos:.3f}", ""],
     ]
-    title = f"One worker with one thread: {videos} videos of 1920 x 1080, {Settings().videos_per_shard} a shard"
+    title = f"One worker with one thread: {videos} videos of 1920 x 1080, {VIDEOS_PER_SHARD} a shard"
     show(title, ["", "measured", "asked"], rows, note=note, markdown=markdown)
 
 
-def second_worker(clips: Sequence[Path], folder: Path, *, videos: int, options: argparse.Namespace, note: str) -> None:
+def second_worker(
+    clips: Sequence[VideoRef], place: Place, *, videos: int, options: argparse.Namespace, note: str
+) -> None:
     shards = make_shards(clips, videos=videos, videos_per_shard=max(1, videos // SHARDS_AT_ONCE))
     taken: dict[int, list[Taken]] = {1: [], 2: []}
     for number in range(options.rounds):
         for workers, record in taken.items():
             with open_engine(DaskSettings(workers=workers)) as engine:
-                warm_up(engine, clips, folder)
+                warm_up(engine, clips, place)
                 with watched(os.getpid()) as everything:
-                    run(engine, shards, folder / f"{workers}-{number}")
+                    run(engine, shards, place(f"{workers}-{number}"))
             record.append(everything)
     pairs = list(zip(taken[1], taken[2], strict=True))
     ratios = [one.seconds / two.seconds for one, two in pairs]
@@ -132,18 +173,19 @@ def second_worker(clips: Sequence[Path], folder: Path, *, videos: int, options: 
     show(title, columns, rows, note=note, markdown=options.markdown)
 
 
-def make_shards(clips: Sequence[Path], *, videos: int, videos_per_shard: int) -> list[Shard]:
+def make_shards(clips: Sequence[VideoRef], *, videos: int, videos_per_shard: int) -> list[Shard]:
     """Cut that many videos into shards; the same clips come again under other names."""
     refs = [
-        replace(video_ref(clips[number % len(clips)]), video_id=f"{number:04d}", content_id=f"number:{number}")
+        replace(clips[number % len(clips)], video_id=f"{number:04d}", content_id=f"number:{number}")
         for number in range(videos)
     ]
     starts = range(0, videos, videos_per_shard)
-    return [Shard(f"from{start:04d}", tuple(refs[start : start + videos_per_shard])) for start in starts]
+    cut = [(start, tuple(refs[start : start + videos_per_shard])) for start in starts]
+    return [Shard(f"from{start:04d}", some, (None,) * len(some)) for start, some in cut]
 
 
-def run(engine: Engine, shards: Sequence[Shard], store: Path) -> None:
-    tables = Tables(str(store), S3Settings())
+def run(engine: Engine, shards: Sequence[Shard], store: tuple[str, S3Settings]) -> None:
+    tables = Tables(*store)
 
     def extract(shard: Shard) -> dict[str, int]:
         result = extract_shard(
@@ -153,7 +195,8 @@ def run(engine: Engine, shards: Sequence[Shard], store: Path) -> None:
             fingerprint="benchmark",
             settings=ExtractSettings(),
             limits=LimitSettings(),
-            run_id="benchmark",
+            shard_bytes=Settings().shard_bytes,
+            by=BY,
         )
         return dict(result.statuses)
 
@@ -163,10 +206,9 @@ def run(engine: Engine, shards: Sequence[Shard], store: Path) -> None:
                 sys.exit(f"videos were lost, so nothing was measured: {statuses} of {len(shard.videos)}")
 
 
-def warm_up(engine: Engine, clips: Sequence[Path], folder: Path) -> None:
+def warm_up(engine: Engine, clips: Sequence[VideoRef], place: Place) -> None:
     """Have every worker import, load its models and write a shard, which no run pays for more than once."""
-    with tempfile.TemporaryDirectory(dir=folder) as store:
-        run(engine, make_shards(clips, videos=4 * engine.workers, videos_per_shard=2), Path(store))
+    run(engine, make_shards(clips, videos=4 * engine.workers, videos_per_shard=2), place(f"warm-{uuid4().hex}"))
 
 
 def worker_pid(engine: Engine) -> int:

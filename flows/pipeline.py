@@ -5,20 +5,30 @@ import time
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from dfpipe.settings import Settings, Stage
+from dfpipe.plan import EVERYTHING
+from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.summary import RunSummary
-from flows.preprocess import preprocess
+from flows.preprocess import Preprocessed, preprocess
 from flows.train import train
 
 __all__ = ["pipeline"]
 
 
 @flow(name="pipeline", flow_run_name="pipeline {settings.source}", persist_result=False)
-def pipeline(settings: Settings, until: Stage = "train") -> RunSummary:
-    """When it ends, faces, features and models stand for every video of the source."""
+def pipeline(
+    settings: Settings, until: Stage = "train", selection: Selection = EVERYTHING, at: str | None = None
+) -> RunSummary:
+    """When it ends, faces, features and models stand for every video of the source that is selected.
+
+    With the run of an earlier training, only a model stands, of the rows that this one read.
+    """
     started = time.monotonic()
-    videos = preprocess(settings, until)
-    models = train(settings) if until == "train" else None
+    if at is None:
+        videos = preprocess(settings, until, selection)
+        models = train(settings) if until == "train" else None
+    else:
+        models = train(settings, at)
+        videos = Preprocessed(videos=models.videos, kept=models.videos)
     summary = RunSummary(
         videos=videos.videos,
         extracted=videos.extracted,

@@ -4,24 +4,26 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.futures import wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from dfpipe import progress
-from dfpipe.engine import open_engine
-from dfpipe.plan import plan_faces, plan_features
+from dfpipe.engine import MOST_SHARDS_AT_ONCE, open_engine
+from dfpipe.fingerprint import fingerprint
+from dfpipe.plan import EVERYTHING, FacesPlan, FeaturesPlan, feature_fingerprint, plan_faces, plan_features
+from dfpipe.provenance import Provenance, make_provenance
 from dfpipe.report import Losses, Report, check_losses, escape_markdown, printable, report_folder, to_markdown
-from dfpipe.settings import Settings, Stage
+from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
-from tasks.preprocess import compute_features, extract_faces, finish_commits, read_catalog, write_report
+from dfpipe.stages import write_stage
+from flows._window import Ends, submit_within
+from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
 
 __all__ = ["Preprocessed", "preprocess"]
-
-SHARDS_AT_ONCE = 4
-"""Enough that workers never wait for a commit; few enough that a million videos are not submitted at once."""
 
 
 @dataclass
@@ -44,59 +46,79 @@ class Preprocessed:
     """Feature rows written by this run."""
 
 
-RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
+RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MOST_SHARDS_AT_ONCE)
 
 
 @flow(name="preprocess", flow_run_name="preprocess {settings.source}", task_runner=RUNNER, persist_result=False)
-def preprocess(settings: Settings, until: Stage = "features") -> Preprocessed:
+def preprocess(settings: Settings, until: Stage = "features", selection: Selection = EVERYTHING) -> Preprocessed:
     """When it ends, every video of the source has one ledger row, and its faces and features are committed.
 
     A run that lost more than the user allows ends with its report, before the features.
     """
-    run_id = str(flow_run.id)
+    by = make_provenance(settings, run_id=str(flow_run.id))
     tables = open_tables(settings.store, settings.s3)
-    catalog = read_catalog(settings, tables, run_id)
+    catalog: pa.Table = read_catalog(settings, tables, by)
     done = Preprocessed(videos=len(catalog))
     if until == "catalog":
         return done
 
-    plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    if finish_commits(tables, plan.fingerprint, run_id):
-        plan = plan_faces(catalog, tables, settings.extract, videos_per_shard=settings.videos_per_shard)
-    done.kept, done.extracted = plan.kept, len(catalog) - plan.kept
+    plan = plan_faces(catalog, tables, settings, selection=selection)
+    stages = [plan.fingerprint, *(feature_fingerprint(one, plan.fingerprint) for one in settings.train.features)]
+    # What the plan calls settled stays so, however it ended: a run does what `dfpipe plan` says.
+    finish_commits(tables, stages, by)
+    done.extracted = plan.todo.num_rows
+    done.kept = len(catalog) - done.extracted
     say = get_run_logger().info
-    say("%d videos: %d kept, to extract %s", len(catalog), plan.kept, dict(plan.reasons) or "none")
-    feature_sets = settings.train.features if until != "faces" else []
-    features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
-    if not plan.shards and not any(feature.shards for feature in features):
-        done.losses = account_for_losses(settings, tables, run_id)
+    say("%d videos: %d kept, to extract %s", len(catalog), done.kept, dict(plan.reasons) or "none")
+
+    if not plan.num_shards and not features_to_do(settings, tables, plan, until):
+        merge_records(settings, tables, by)
+        done.losses = account_for_losses(settings, tables, by)
         return done
 
     with open_engine(settings.dask) as engine:
         say("%d workers; Dask dashboard at %s", engine.workers, engine.dashboard_url)
+        write_stage(tables, plan.stage)
         progress.expect("faces", done.extracted)
-        extracted = [
-            extract_faces.submit(engine, tables, shard, plan.fingerprint, settings, run_id) for shard in plan.shards
-        ]
-        # A shard that fails fails alone: all others are committed before its error is raised.
-        wait(extracted)
-        for shard in (future.result() for future in extracted):
-            done.statuses.update(shard.statuses)
-            done.faces += shard.faces
-        done.losses = account_for_losses(settings, tables, run_id)
+        # Two runs that start at the same time begin at different places, and meet work that is done.
+        shards = plan.shards(first=int(fingerprint(by.run_id), 16) % max(1, plan.num_shards))
+        # Prefect would look into every video for a future.
+        calls = ((engine, tables, quote(shard), plan.fingerprint, settings, by) for shard in shards)
+        extracted, window = Ends(), engine.shards_at_once(plan.videos_per_shard)
+        for result in extracted.of(submit_within(extract_faces, calls, window=window)):
+            done.statuses.update(result.statuses)
+            done.faces += result.faces
+        if extracted.gave_up:
+            extracted.check(of=plan.num_shards, what="shards of videos")
+        merge_records(settings, tables, by)
+        done.losses = account_for_losses(settings, tables, by)
 
-        features = plan_features(tables, feature_sets, faces_fingerprint=plan.fingerprint)
-        progress.expect("features", sum(len(feature.shards) for feature in features))
-        computed = [compute_features.submit(engine, tables, feature, run_id) for feature in features if feature.shards]
-        wait(computed)
-        done.feature_rows = sum(future.result() for future in computed)
+        features = features_to_do(settings, tables, plan, until)
+        progress.expect("features", sum(feature.num_shards for feature in features))
+        for feature in features:
+            write_stage(tables, feature.stage)
+        computed, sets = Ends(), ((engine, tables, quote(feature), by) for feature in features)
+        done.feature_rows = sum(computed.of(submit_within(compute_features, sets, window=max(1, len(features)))))
+    extracted.check(of=plan.num_shards, what="shards of videos")
+    computed.check(of=len(features), what="feature sets")
     return done
 
 
-def account_for_losses(settings: Settings, tables: Tables, run_id: str) -> Losses:
+def features_to_do(settings: Settings, tables: Tables, faces: FacesPlan, until: Stage) -> list[FeaturesPlan]:
+    """Return the plans of the feature sets that lack something."""
+    plans = plan_features(
+        tables,
+        settings.train.features if until != "faces" else [],
+        faces_fingerprint=faces.fingerprint,
+        videos_per_shard=settings.videos_per_shard,
+    )
+    return [plan for plan in plans if plan.num_shards]
+
+
+def account_for_losses(settings: Settings, tables: Tables, by: Provenance) -> Losses:
     """Leave the report in the store and in the run's page, then fail if more was lost than the user allows."""
-    report = write_report(settings, tables, run_id)
-    folder = report_folder(tables, run_id).url
+    report = write_report(settings, tables, by)
+    folder = report_folder(tables, by.run_id).url
     show(report, folder)
     check_losses(report.losses, settings.losses, where=f"{folder}/report.md")
     return report.losses

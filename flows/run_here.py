@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
-from dfpipe.settings import Settings, Stage
+from dfpipe.plan import EVERYTHING
+from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.summary import RunSummary
 from flows.pipeline import pipeline
 
@@ -29,7 +30,9 @@ def last_words() -> Iterator[None]:
         EventsWorker.drain_all(timeout=PATIENCE_SECONDS)
 
 
-def run_pipeline(settings: Settings, until: Stage) -> RunSummary:
+def run_pipeline(
+    settings: Settings, until: Stage, selection: Selection = EVERYTHING, at: str | None = None
+) -> RunSummary:
     """Run the pipeline in this process."""
     with last_words():
-        return pipeline(settings, until)
+        return pipeline(settings, until, selection, at)

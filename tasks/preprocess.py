@@ -1,40 +1,43 @@
 """From a source of videos to committed faces and features."""
 
+from collections.abc import Sequence
+
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfpipe import report, steps
-from dfpipe.catalog import Video
 from dfpipe.engine import Engine
 from dfpipe.plan import FeaturesPlan, Shard
+from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings
-from dfpipe.shards import Tables
+from dfpipe.shards import Tables, upkeep
 from tasks._retry import TASK_OPTIONS
 
-__all__ = ["compute_features", "extract_faces", "finish_commits", "read_catalog", "write_report"]
+__all__ = ["compute_features", "extract_faces", "finish_commits", "merge_records", "read_catalog", "write_report"]
 
 
 @task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def read_catalog(settings: Settings, tables: Tables, run_id: str) -> list[Video]:
+def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> pa.Table:
     """List the source and store the catalog."""
-    return steps.refresh_catalog(settings, tables, run_id=run_id)
+    return steps.refresh_catalog(settings, tables, by=by)
 
 
 @task(name="finish commits", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def finish_commits(tables: Tables, fingerprint: str, run_id: str) -> int:
-    """Finish what a run that died had written but not committed to every table."""
-    return tables.roll_forward(fingerprint, run_id=run_id)
+def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) -> int:
+    """Finish what runs that died had claimed but not committed to every table; return how many shards."""
+    return sum(tables.roll_forward(fingerprint, by=by) for fingerprint in fingerprints)
 
 
 @task(
     name="extract faces",
     task_run_name="extract faces of {shard.name}",
-    tags=["faces"],
+    # No tags: for them Prefect asks its server about limits before every run.
     cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
 def extract_faces(
-    engine: Engine, tables: Tables, shard: Shard, fingerprint: str, settings: Settings, run_id: str
+    engine: Engine, tables: Tables, shard: Shard, fingerprint: str, settings: Settings, by: Provenance
 ) -> steps.ShardResult:
     """Extract and commit one shard of videos."""
     return steps.extract_shard(
@@ -44,7 +47,8 @@ def extract_faces(
         fingerprint=fingerprint,
         settings=settings.extract,
         limits=settings.limits,
-        run_id=run_id,
+        shard_bytes=settings.shard_bytes,
+        by=by,
     )
 
 
@@ -55,14 +59,20 @@ def extract_faces(
     cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
-def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, run_id: str) -> int:
+def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Provenance) -> int:
     """Compute and commit one feature set for the shards that lack it."""
-    return steps.compute_features(engine, tables, plan, run_id=run_id)
+    return steps.compute_features(engine, tables, plan, by=by)
+
+
+@task(name="merge records", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def merge_records(settings: Settings, tables: Tables, by: Provenance) -> None:
+    """Merge the small files of ledger and claims once they are many: every run reads all of them."""
+    upkeep.merge_records(tables, target_bytes=settings.shard_bytes, by=by)
 
 
 @task(name="write report", tags=["report"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def write_report(settings: Settings, tables: Tables, run_id: str) -> report.Report:
+def write_report(settings: Settings, tables: Tables, by: Provenance) -> report.Report:
     """Account for the store's videos and for those of this run, beside the tables."""
-    made = report.make_report(settings, run_id=run_id)
-    report.write_report(made, report.report_folder(tables, run_id))
+    made = report.make_report(settings, run_id=by.run_id)
+    report.write_report(made, report.report_folder(tables, by.run_id))
     return made

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -20,7 +21,7 @@ __all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_video
 
 @task(name="load rows", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
 def load_rows(
-    catalog: Sequence[Video], tables: Tables, settings: Settings, faces_fingerprint: str
+    catalog: pa.Table, tables: Tables, settings: Settings, faces_fingerprint: str
 ) -> tuple[list[Video], TrainingData]:
     """Read the committed feature rows with their labels and people."""
     return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)

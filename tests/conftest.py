@@ -18,14 +18,20 @@ settings.load_profile("dfpipe")
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """Settings that reach a running S3 server."""
+def s3_state(tmp_path_factory):
+    """State folder of a running S3 server."""
     if missing := missing_programs():
         require_service(f"the S3 server's programs are not installed ({', '.join(missing)})")
     state = tmp_path_factory.mktemp("s3")
     up(state, ["s3"], mlflow_backend="", artifact_root="", ports={"s3": free_port()})
-    yield s3_access(state).settings
+    yield state
     down(state)
+
+
+@pytest.fixture(scope="session")
+def s3(s3_state):
+    """Settings that reach that server."""
+    return s3_access(s3_state).settings
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dfpipe.catalog import Video
+from dfpipe.catalog import Video, find_videos, to_videos
 from dfpipe.errors import TrainingDataError
 from dfpipe.models import ColumnBlock, TrainingData, identity_groups
 from dfpipe.models.data import FeatureMatrix
@@ -19,7 +19,7 @@ __all__ = ["join_features", "load_training_data"]
 
 
 def load_training_data(
-    catalog: Sequence[Video], tables: Tables, features: Sequence[FeatureSettings], *, faces_fingerprint: str
+    catalog: pa.Table, tables: Tables, features: Sequence[FeatureSettings], *, faces_fingerprint: str
 ) -> tuple[list[Video], TrainingData]:
     """Read the feature rows of every usable video.
 
@@ -29,7 +29,7 @@ def load_training_data(
     Parameters
     ----------
     catalog
-        Every video of the source.
+        Every video of the source, schema `CATALOG`, sorted by video_id.
     tables
         The store.
     features
@@ -49,13 +49,12 @@ def load_training_data(
     TrainingDataError
         No video has faces, or a feature set lacks rows that another has.
     """
-    videos = usable_videos(catalog, tables, faces_fingerprint=faces_fingerprint)
-    if not videos:
+    usable = usable_videos(catalog, tables, faces_fingerprint=faces_fingerprint)
+    if not usable.num_rows:
         raise TrainingDataError(
             f"none of the {len(catalog)} videos of the catalog has a face in the store; see `dfpipe status --failures`"
         )
     keys = ("video_id", "content_id", "frame_index", "track")
-    position = {(video.video_id, video.content_id): index for index, video in enumerate(videos)}
     owner: NDArray[np.int32] | None = None
     blocks: list[FeatureMatrix] = []
     for feature in features:
@@ -64,8 +63,7 @@ def load_training_data(
             fingerprint=feature_fingerprint(feature, faces_fingerprint),
             columns=[*keys, "dtype", "values"],
         ).sort_by([(name, "ascending") for name in keys])
-        owners = zip(rows["video_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True)
-        index = np.array([position.get(key, -1) for key in owners], np.int32)
+        index = find_videos(usable, rows).astype(np.int32)
         if owner is not None and not np.array_equal(owner, index[index >= 0]):
             raise TrainingDataError(
                 f"feature set {feature.name} has {(index >= 0).sum()} rows where {features[0].name} has {len(owner)}; "
@@ -75,6 +73,7 @@ def load_training_data(
         blocks.append(_matrix(rows.filter(pa.array(index >= 0))))
     assert owner is not None  # noqa: S101 - the settings refuse an empty list of feature sets
     X, columns = join_features(blocks, [feature.name for feature in features])
+    videos = to_videos(usable)
     labels = np.array([video.label == "fake" for video in videos], np.int8)
     data = TrainingData(
         X=X,

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dfpipe.engine import find_cluster_class, usable_cores, usable_memory_bytes
 from dfpipe.errors import DfpipeError
 from dfpipe.services import find, missing_programs
 from dfpipe.settings import Settings
@@ -65,34 +66,6 @@ def examine(settings: Settings) -> list[Finding]:
     return [_carefully(name, check) for name, check in checks.items()]
 
 
-def usable_memory_bytes(*, root: Path = Path("/")) -> int:
-    """Return how much memory this process may use: the machine's, or less where its control group says so.
-
-    Parameters
-    ----------
-    root
-        Folder under which ``proc`` and ``sys`` lie.
-    """
-    found = re.search(r"^MemTotal:\s+(\d+) kB", (root / "proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
-    limits = [int(found[1]) * 1024] if found else []
-    for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        group = root / "sys/fs/cgroup"
-        if controllers == "memory":
-            group, file = group / "memory", "memory.limit_in_bytes"
-        elif controllers == "":
-            file = "memory.max"
-        else:
-            continue
-        # Every group above limits it too; inside a container the innermost may not be visible at all.
-        inner = group / path.lstrip("/")
-        for folder in (inner, *inner.parents):
-            if folder.is_relative_to(group) and (folder / file).is_file():
-                text = (folder / file).read_text(encoding="ascii").strip()
-                limits += [int(text)] if text.isdecimal() else []
-    return min(limits)
-
-
 def _carefully(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
@@ -132,13 +105,13 @@ def _packages() -> Finding:
 
 
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return Finding("cores", ok=True, detail=f"{cores} of {os.cpu_count()} may be used")
 
 
 def _memory() -> Finding:
     memory = usable_memory_bytes() / GIB
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     ok = memory >= cores
     detail = f"{memory:.1f} GiB may be used, for {cores} cores"
     return Finding("memory", ok or None, detail, "" if ok else f"set dask.workers to {max(1, int(memory))} or fewer")
@@ -208,7 +181,10 @@ def _mlflow(settings: Settings) -> Finding:
 
 
 def _dask(settings: Settings) -> Finding:
-    address = settings.dask.scheduler
+    address, cluster = settings.dask.scheduler, settings.dask.cluster
+    if cluster is not None:
+        find_cluster_class(cluster.class_path)
+        return Finding("dask", ok=None, detail=f"a run makes a {cluster.class_path}; it is installed, not tried")
     if address is None:
         return Finding("dask", ok=None, detail="no scheduler set; a run starts workers on this machine")
     parts = urlsplit(address if "://" in address else f"tcp://{address}")

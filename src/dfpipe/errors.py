@@ -8,6 +8,7 @@
     │   ├── CatalogError           (ValueError)
     │   ├── StoreError             (OSError)
     │   ├── LossError              (RuntimeError)
+    │   ├── IncompleteError        (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
     │   ├── ModelNotFoundError     (LookupError)
     │   └── ServiceError           (RuntimeError)
@@ -22,6 +23,7 @@ from typing import Literal
 __all__ = [
     "CatalogError",
     "DfpipeError",
+    "IncompleteError",
     "LossError",
     "ModelNotFoundError",
     "ServiceError",
@@ -70,6 +72,10 @@ class StoreError(UserError, OSError):
 
 class LossError(UserError, RuntimeError):
     """Preprocessing lost more than the user allows; what it did get is committed."""
+
+
+class IncompleteError(UserError, RuntimeError):
+    """A run of which some shards could not be done; all others are committed, and the next run does only these."""
 
 
 class TrainingDataError(UserError, ValueError):

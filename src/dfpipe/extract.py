@@ -1,12 +1,12 @@
 """One video in, its rows out: frames, faces, and the ledger row that says how it ended."""
 
-import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.catalog import VideoRef
+from dfpipe.detections import KnownFaces, as_stored, face_columns
 from dfpipe.errors import VideoError, VideoFault
 from dfpipe.faces import (
     Face,
@@ -28,14 +29,25 @@ from dfpipe.faces import (
 )
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import ExtractSettings, FilterSettings, LimitSettings, S3Settings
-from dfpipe.shards import LANDMARKS, REJECTIONS, VideoStatus
+from dfpipe.shards import REJECTIONS, VideoStatus
 from dfpipe.storage import open_location, storage_errors
 from dfpipe.video import Frame, VideoFile, VideoInfo, choose_frames, open_source, open_video
 
-__all__ = ["VideoRows", "decode_crop", "extract_fingerprint", "extract_video", "lost_video"]
+__all__ = [
+    "VideoRows",
+    "decode_crop",
+    "detection_fingerprint",
+    "extract_fingerprint",
+    "extract_video",
+    "lost_video",
+]
 
 VERSION = 2
 """Raised when the code changes what it writes for the same settings."""
+
+DETECTION_VERSION = 1
+"""Raised when the code takes other frames for the same sampling or finds other faces in them, by other batches too:
+mtcnn that follows looks at a batch as a whole."""
 
 BATCH_BYTES = 64 * 2**20
 """Pixels of the frames that are looked at together; bounds the memory whatever the video's size and sampling."""
@@ -80,6 +92,12 @@ class VideoRows:
     face_videos: list[dict[str, Any]] = field(default_factory=list)
     """The clip of the face alone, if one is asked for."""
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its pictures and clips."""
+        rows = (*self.frames, *self.faces, *self.face_videos)
+        return sum(len(value) for row in rows for value in row.values() if isinstance(value, bytes))
+
 
 @dataclass(slots=True)
 class _Sighting:
@@ -98,10 +116,43 @@ def extract_fingerprint(settings: ExtractSettings) -> str:
     return fingerprint("faces", VERSION, settings.without_places(), open_detector(settings.detector).weights_sha256)
 
 
-def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSettings, s3: S3Settings) -> VideoRows:
+def detection_fingerprint(settings: ExtractSettings) -> str:
+    """Return the fingerprint of what is found before anything is chosen, measured or cut out.
+
+    Extractions that share it find the same faces in every video that both look at, and may lend them to each other. It
+    leaves out which videos are looked at (``filter``, ``decode_check``): of one that was not, nothing is lent.
+    """
+    detector = settings.without_places().detector
+    weights = open_detector(settings.detector).weights_sha256
+    return fingerprint("detections", DETECTION_VERSION, settings.sampling, detector, weights)
+
+
+def extract_video(
+    video: VideoRef,
+    *,
+    settings: ExtractSettings,
+    limits: LimitSettings,
+    s3: S3Settings,
+    known: KnownFaces | None = None,
+) -> VideoRows:
     """Decode the sampled frames of one video, find the faces in them, and cut out those of the person wanted.
 
     A video that cannot be used gives a ledger row with the reason, not an error.
+
+    Parameters
+    ----------
+    video
+        The video.
+    settings
+        What is wanted of it.
+    limits
+        What it is held against.
+    s3
+        How to reach ``s3://`` URLs.
+    known
+        Faces of the same content under the same `detection_fingerprint`. They are taken instead of looking for them,
+        where they tell of every sampled frame, and give the same rows. The clip of the face is of more frames, so for
+        that the detector looks in any case.
 
     Raises
     ------
@@ -118,7 +169,7 @@ def extract_video(video: VideoRef, *, settings: ExtractSettings, limits: LimitSe
                     open_source(location, size_bytes=video.size_bytes, max_bytes=limits.max_bytes)
                 )
                 file = opened.enter_context(open_video(source, limits=limits))
-            _extract(file, rows, settings)
+            _extract(file, rows, settings, known)
         status, reason = _outcome(rows.video, settings)
     except VideoError as error:
         # Nothing is kept of a video that cannot be used, so nothing of it counts.
@@ -140,7 +191,7 @@ def decode_crop(crop_png: bytes) -> NDArray[np.uint8]:
     return np.ascontiguousarray(bgr[:, :, ::-1])  # type: ignore[index]
 
 
-def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> None:
+def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings, known: KnownFaces | None) -> None:
     ledger, info = rows.video, file.info
     ledger |= _facts(info)
     _check_filter(info, settings.filter)
@@ -154,24 +205,22 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
             raise VideoError("corrupt", f"{damaged} of {info.num_frames} frames are damaged")
 
     detector = open_detector(settings.detector)
+
+    def find(frames: Sequence[Frame]) -> list[list[Face]]:
+        found = detector.detect([frame.image for frame in frames])
+        return [[as_stored(face) for face in faces] for faces in found]
+
     sightings: list[list[_Sighting]] = []
-    uncompressed: list[_Sighting] = []
-    batches = _batches(file.frames(sample.indices))
-    while True:
-        with _timed(ledger, "decode_seconds"):
-            batch = next(batches, None)
-        if batch is None:
-            break
-        with _timed(ledger, "detect_seconds"):
-            found = detector.detect([frame.image for frame in batch])
-        with _timed(ledger, "encode_seconds"):
-            for frame, faces in zip(batch, found, strict=True):
-                place = {name: ledger[name] for name in ("video_id", "content_id")}
-                place |= {"frame_index": frame.index, "pts_seconds": frame.pts_seconds}
-                if settings.frames.keep:
-                    rows.frames.append(place | _frame_columns(frame.image, settings.frames.jpeg_quality))
-                sightings.append([_look_at(face, frame.image, place, settings) for face in faces])
-            uncompressed = _bound_memory(uncompressed + [one for frame in sightings[-len(batch) :] for one in frame])
+    with _timed(ledger, "detect_seconds"):
+        found = None if known is None else known.in_frames(sample.indices)
+    if found is not None:
+        sightings = _look(
+            file, sample.indices, rows, settings, lambda frames: [found.get(one.index, []) for one in frames]
+        )
+    if len(sightings) < len(sample.indices):
+        # Nothing is known, or not all frames can be decoded that could be then.
+        rows.frames.clear()
+        sightings = _look(file, sample.indices, rows, settings, find)
     ledger["frames_decoded"] = len(sightings)
     ledger["frames_missing"] = ledger["frames_wanted"] - len(sightings)
     with _timed(ledger, "encode_seconds"):
@@ -197,6 +246,35 @@ def _extract(file: VideoFile, rows: VideoRows, settings: ExtractSettings) -> Non
                 rows.face_videos.append(key | {"size_px": settings.face_video.size_px} | asdict(clip))
 
 
+def _look(
+    file: VideoFile,
+    indices: Sequence[int],
+    rows: VideoRows,
+    settings: ExtractSettings,
+    find: Callable[[Sequence[Frame]], list[list[Face]]],
+) -> list[list[_Sighting]]:
+    """Decode frames, keep them if they are wanted, and return what is seen in each that could be decoded."""
+    ledger = rows.video
+    sightings: list[list[_Sighting]] = []
+    uncompressed: list[_Sighting] = []
+    batches = _batches(file.frames(indices))
+    while True:
+        with _timed(ledger, "decode_seconds"):
+            batch = next(batches, None)
+        if batch is None:
+            return sightings
+        with _timed(ledger, "detect_seconds"):
+            found = find(batch)
+        with _timed(ledger, "encode_seconds"):
+            for frame, faces in zip(batch, found, strict=True):
+                place = {name: ledger[name] for name in ("video_id", "content_id")}
+                place |= {"frame_index": frame.index, "pts_seconds": frame.pts_seconds}
+                if settings.frames.keep:
+                    rows.frames.append(place | _frame_columns(frame.image, settings.frames.jpeg_quality))
+                sightings.append([_look_at(face, frame.image, place, settings) for face in faces])
+            uncompressed = _bound_memory(uncompressed + [one for frame in sightings[-len(batch) :] for one in frame])
+
+
 def _look_at(face: Face, image: NDArray[np.uint8], place: dict[str, Any], settings: ExtractSettings) -> _Sighting:
     quality = measure_quality(image, face)
     rejected: str | None = reject(quality, settings.quality)
@@ -215,15 +293,15 @@ def _choose(frames: Sequence[Sequence[_Sighting]], rows: VideoRows, settings: Ex
     rejections: Counter[str] = Counter()
     chosen = []
     for frame, numbers in zip(frames, tracks, strict=True):
-        for sighting, number in zip(frame, numbers, strict=True):
-            track = ranks[number]
+        # As tables sort them, so that it does not matter in which order a detector names the faces of a frame.
+        for track, sighting in sorted(zip(map(ranks.__getitem__, numbers), frame, strict=True), key=itemgetter(0)):
             if track == 0:
                 chosen.append(sighting)
             if len(frames) < settings.min_frames:
                 sighting.rejected = "few_frames"
             elif track > 0 and which != "all":
                 sighting.rejected = "other_person"
-            row = sighting.place | {"track": track} | _face_columns(sighting)
+            row = sighting.place | {"track": track} | face_columns(sighting.face) | asdict(sighting.quality)
             rows.detections.append(row | {"rejected": sighting.rejected})
             if sighting.rejected is not None:
                 rejections[sighting.rejected] += 1
@@ -322,18 +400,6 @@ def _frame_columns(image: NDArray[np.uint8], jpeg_quality: int) -> dict[str, Any
     height, width = image.shape[:2]
     jpeg = _encode(".jpg", image, {cv2.IMWRITE_JPEG_QUALITY: jpeg_quality})
     return {"width": width, "height": height, "jpeg": jpeg}
-
-
-def _face_columns(sighting: _Sighting) -> dict[str, Any]:
-    face = sighting.face
-    columns: dict[str, Any] = {"score": float(face.score)}
-    columns |= {name: float(edge) for name, edge in zip(("x1", "y1", "x2", "y2"), face.box, strict=True)}
-    for name, point in zip(LANDMARKS, face.landmarks.tolist(), strict=True):
-        # Not a number means that the detector knows none; a table says so with null.
-        x, y = (None if math.isnan(place) else place for place in point)
-        columns |= {f"{name}_x": x, f"{name}_y": y}
-    columns["landmarks_68"] = None if face.landmarks_68 is None else face.landmarks_68.ravel().tolist()
-    return columns | asdict(sighting.quality)
 
 
 def _png(sighting: _Sighting) -> bytes:

@@ -7,27 +7,32 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Listener", "advance", "expect", "listen", "report"]
+__all__ = ["Listener", "advance", "expect", "listen", "report", "tell"]
 
 Listener = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done so far, and the steps expected in all."""
 
 _lock = threading.Lock()
 _listeners: list[Listener] = []
+_readers: list[Callable[[str], None]] = []
 _counts: dict[str, tuple[int, int]] = {}
 
 
 @contextmanager
-def listen(listener: Listener) -> Iterator[None]:
-    """Send every change of progress in this process to the listener while the block runs."""
+def listen(listener: Listener, *, on_line: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Send every change of progress in this process to the listener while the block runs, and every line told."""
+    readers = [on_line] if on_line is not None else []
     with _lock:
         _counts.clear()
         _listeners.append(listener)
+        _readers.extend(readers)
     try:
         yield
     finally:
         with _lock:
             _listeners.remove(listener)
+            for reader in readers:
+                _readers.remove(reader)
 
 
 def expect(stage: str, steps: int) -> None:
@@ -43,6 +48,13 @@ def advance(stage: str, steps: int = 1) -> None:
 def report(stage: str, done: int, expected: int) -> None:
     """Say how far a stage is."""
     _change(stage, lambda _done, _expected: (done, expected))
+
+
+def tell(line: str) -> None:
+    """Say what a person at the terminal wants to know while work goes on, such as where to watch it."""
+    with _lock:
+        for reader in _readers:
+            reader(line)
 
 
 def _change(stage: str, change: Callable[[int, int], tuple[int, int]]) -> None:

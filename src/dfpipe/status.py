@@ -84,7 +84,7 @@ def read_status(settings: Settings) -> Status:
         [("video_id", "count"), *((name, "sum") for name in COUNTS)]
     )
     sums = sums.sort_by([("video_id_count", "descending"), ("status", "ascending")])
-    failed = failed_videos(ledger).select(["video_id", "status", "reason"])
+    failed = failed_videos(ledger.select(["video_id", "status", "reason"]))
     return Status(
         store=tables.url,
         fingerprint=fingerprint,

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,16 +24,21 @@ from dfpipe.models import (
     search,
     split_groups,
 )
-from dfpipe.plan import feature_fingerprint
+from dfpipe.plan import feature_fingerprint, training_settings_hash
+from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
+from dfpipe.shards import Tables
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
+    SETTINGS_TAG,
     Tracking,
     TrainingRecord,
     find_finished,
+    find_tracking,
+    latest_settings,
     open_tracking,
     record_training,
-    tracking_uri,
+    versions_tags,
 )
 
 __all__ = [
@@ -42,10 +46,12 @@ __all__ = [
     "artifact_root",
     "connect_tracking",
     "evaluate_best",
-    "find_finished_training",
+    "find_store_tracking",
     "record",
     "search_grid",
     "split_videos",
+    "training_tags",
+    "why_train",
 ]
 
 T = TypeVar("T")
@@ -135,8 +141,21 @@ def record(
         evaluations=evaluations,
         preprocessing=preprocessing,
         fingerprint=fingerprint,
-        tags=tags,
+        tags={**tags, SETTINGS_TAG: training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)},
     )
+
+
+def training_tags(tables: Tables, by: Provenance) -> dict[str, str]:
+    """Return what a training's run says of where its rows came from and by what code and settings it was made."""
+    code = {name: value for name, value in by.as_metadata().items() if name != "run_id"}
+    return {
+        "prefect.flow_run_id": by.run_id,
+        "dfpipe.store": tables.url,
+        **versions_tags(tables.versions or {}),
+        **{f"dfpipe.{name}": value for name, value in code.items()},
+        # The tag by which MLflow's pages show a commit.
+        **({"mlflow.source.git.commit": by.git_revision.partition("+")[0]} if by.git_revision else {}),
+    }
 
 
 def connect_tracking(settings: Settings) -> Tracking:
@@ -147,21 +166,48 @@ def connect_tracking(settings: Settings) -> Tracking:
     ServiceError
         MLflow cannot be reached.
     """
-    location = open_location(settings.store, settings.s3)
-    if not location.is_local:
-        # MLflow's own S3 client takes no options, only the environment.
-        os.environ.update(boto_environment(settings.s3))
+    _show_mlflow_the_store(settings)
     return open_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
 
 
-def find_finished_training(settings: Settings, fingerprint: str) -> TrainingRecord | None:
-    """Look for a training; where no local database was made yet, none is made now."""
-    local = settings.mlflow.tracking_uri is None
-    if local and not Path(tracking_uri(settings.mlflow, state=settings.state).removeprefix("sqlite:///")).exists():
+def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -> str | None:
+    """Say why a training with this fingerprint would be made; None where one stands. Nothing is made to find out.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    tracking = find_store_tracking(settings)
+    if tracking is None:
+        return "never trained"
+    if find_finished(tracking, fingerprint) is not None:
         return None
-    return find_finished(connect_tracking(settings), fingerprint)
+    latest = latest_settings(tracking)
+    if latest is None:
+        return "never trained"
+    same = latest == training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)
+    return "rows changed" if same else "grid or settings changed"
+
+
+def find_store_tracking(settings: Settings) -> Tracking | None:
+    """Open the MLflow in which runs record this store's trainings; None where no run has made one yet.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    _show_mlflow_the_store(settings)
+    return find_tracking(settings.mlflow, state=settings.state, artifact_root=artifact_root(settings))
 
 
 def artifact_root(settings: Settings) -> str:
     """Return the URL in the store under which MLflow keeps pictures and models."""
     return open_location(settings.store, settings.s3).child("mlflow").url
+
+
+def _show_mlflow_the_store(settings: Settings) -> None:
+    if not open_location(settings.store, settings.s3).is_local:
+        # MLflow's own S3 client takes no options, only the environment.
+        os.environ.update(boto_environment(settings.s3))

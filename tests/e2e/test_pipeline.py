@@ -48,7 +48,8 @@ def test_plan_says_what_the_run_then_does(first_run):
     assert {stage["stage"]: (stage["todo"], stage["kept"]) for stage in planned} == {
         "catalog": (24, 0),
         "faces": (24, 0),
-        "features": (10, 0),
+        # Two sets of every video.
+        "features": (48, 0),
         "train": (1, 0),
     }
     assert planned[1]["reasons"] == {"new": 24}

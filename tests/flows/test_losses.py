@@ -41,15 +41,12 @@ def prefect_here(prefect_url):
 def settings(tmp_path, monkeypatch):
     """A source of four files, and workers that end them as told."""
 
-    def extract(engine, tables, shard, *, fingerprint, run_id, **options):
-        rows = [
-            ledger_row(video, **{"shard": shard.name, "run_id": run_id} | ENDS[video.video_id[-1]])
-            for video in shard.videos
-        ]
+    def extract(engine, tables, shard, *, fingerprint, by, **options):
+        rows = [ledger_row(video, **{"run_id": by.run_id} | ENDS[video.video_id[-1]]) for video in shard.videos]
         faces = [make_row("faces", video_id=row["video_id"]) for row in rows if row["status"] == "ok"]
-        place = {"fingerprint": fingerprint, "shard": shard.name}
-        files = [tables.write_shard("faces", faces, **place), tables.write_shard("videos", rows, **place)]
-        tables.commit(files, run_id=run_id)
+        keys = [video.key for video in shard.videos]
+        found = {"faces": faces, "videos": rows}
+        tables.commit(tables.settle(found, keys, fingerprint=fingerprint, shard=shard.name, by=by), by=by)
         return steps.ShardResult(shard.name, {}, len(faces))
 
     monkeypatch.setattr(steps, "extract_shard", extract)

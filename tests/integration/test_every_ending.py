@@ -22,6 +22,7 @@ from dfpipe.settings import DaskSettings, EverySampling, ExtractSettings, Filter
 from dfpipe.shards import REJECTIONS, open_tables
 from dfpipe.steps import extract_shard
 from dfpipe.synth import write_dataset
+from dfpipe.testing import BY
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +100,7 @@ def test_every_ending_is_written_down_once_and_the_sums_balance(corpus, tmp_path
     tables = open_tables(str(tmp_path / "store"), S3Settings())
     with open_engine(DaskSettings(workers=2)) as engine:
         result = extract_shard(
-            engine, tables, Shard("s", tuple(refs)), fingerprint="f", settings=SETTINGS, limits=LIMITS, run_id="r"
+            engine, tables, Shard("s", tuple(refs)), fingerprint="f", settings=SETTINGS, limits=LIMITS, by=BY
         )
     ledger = tables.read("videos").to_pylist()
     assert {row["video_id"]: row["status"] for row in ledger} == {f"d/{ending}": ending for ending in corpus}

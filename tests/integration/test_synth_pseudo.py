@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from dfpipe.catalog import read_catalog
+from dfpipe.catalog import read_catalog, to_videos
 from dfpipe.errors import CatalogError, SettingsError
 from dfpipe.settings import S3Settings
 from dfpipe.storage import open_location
@@ -68,7 +68,7 @@ def test_each_face_gets_a_twin_and_the_rest_is_told(own, tmp_path):
 
 def test_the_catalog_reads_who_is_who(own, tmp_path):
     write_pseudo_fakes(own, tmp_path / "pseudo")
-    videos = read_catalog(open_location(tmp_path / "pseudo", S3Settings()))
+    videos = to_videos(read_catalog(open_location(tmp_path / "pseudo", S3Settings())))
     people = {video.url.rpartition("/")[2]: video.identities for video in videos}
     assert people["anna.mp4"] == people["more__anna_fake.mp4"] == ("pseudo:anna",)
     assert people["cleo_fake.mp4"] == ("pseudo:cleo.mp4",)

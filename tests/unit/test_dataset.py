@@ -6,9 +6,9 @@ import pytest
 from dfpipe.dataset import join_features, load_training_data
 from dfpipe.errors import TrainingDataError
 from dfpipe.plan import plan_faces
-from dfpipe.settings import ExtractSettings, PixelsSettings, ResidualSettings, S3Settings
+from dfpipe.settings import PixelsSettings, ResidualSettings, S3Settings, Settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_video, write_features
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_features
 
 PIXELS, RESIDUAL = PixelsSettings(size_px=4), ResidualSettings()
 CATALOG = [
@@ -22,24 +22,24 @@ CATALOG = [
 @pytest.fixture
 def store(tmp_path):
     tables = open_tables(str(tmp_path), S3Settings())
-    plan = plan_faces(CATALOG, tables, ExtractSettings(), videos_per_shard=9)
+    plan = plan_faces(as_catalog(CATALOG), tables, Settings())
     finish_faces(tables, plan)
     return tables, plan.fingerprint
 
 
 def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
     tables, stage = store
-    return load_training_data(catalog, tables, features, faces_fingerprint=stage)
+    return load_training_data(as_catalog(catalog), tables, features, faces_fingerprint=stage)
 
 
 def test_rows_labels_and_groups_belong_together(store):
     tables, stage = store
     # Two shards, rows in no order: neither may show in the result.
-    write_features(tables, PIXELS, [("d", "cd", 0, [7, 8]), ("b", "cb", 30, [5, 6])], faces_fingerprint=stage)
+    write_features(tables, PIXELS, [("d", "cd", 0, [7, 8]), ("c", "cc", 0, [9, 9])], faces_fingerprint=stage)
     write_features(
         tables,
         PIXELS,
-        [("b", "cb", 0, [3, 4]), ("a", "ca", 0, [1, 2]), ("c", "cc", 0, [9, 9])],
+        [("b", "cb", 0, [3, 4]), ("a", "ca", 0, [1, 2]), ("b", "cb", 30, [5, 6])],
         faces_fingerprint=stage,
     )
     rows = [
@@ -85,7 +85,7 @@ def test_a_feature_set_with_fewer_rows_is_refused(store):
 def test_the_same_bytes_under_two_names_stay_together(store):
     tables, stage = store
     catalog = [*CATALOG[:3], make_video("d", "ca")]
-    finish_faces(tables, plan_faces(catalog, tables, ExtractSettings(), videos_per_shard=9))
+    finish_faces(tables, plan_faces(as_catalog(catalog), tables, Settings()))
     rows = [(video.video_id, video.content_id, 0, [1]) for video in catalog]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
     assert load(store, catalog=catalog, features=[PIXELS])[1].groups.tolist() == [0, 0, 0, 0]

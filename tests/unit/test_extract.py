@@ -17,6 +17,7 @@ from dfpipe.catalog import VideoRef
 from dfpipe.errors import StoreError, VideoError
 from dfpipe.extract import decode_crop, extract_fingerprint, extract_video, lost_video
 from dfpipe.faces import Face, Rejection
+from dfpipe.isolation.wire import ADDED_LATER
 from dfpipe.settings import (
     CropSettings,
     EverySampling,
@@ -32,6 +33,7 @@ from dfpipe.settings import (
     S3Settings,
 )
 from dfpipe.shards import REJECTIONS, SCHEMAS, open_tables
+from dfpipe.testing import BY
 
 GREY = 90
 POINTS = np.array([[20, 30], [40, 30], [30, 40], [22, 50], [38, 50]], np.float32)
@@ -125,10 +127,10 @@ def test_rows_of_a_good_video(clip, detector):
 def test_rows_fit_their_tables(clip, detector, tmp_path):
     rows = extract(clip)
     tables = open_tables(str(tmp_path / "store"), S3Settings())
-    ledger = [rows.video | {"shard": "s", "run_id": "r"}]
+    ledger = [rows.video | {"attempt": 1, "limits": "l", "stored_bytes": rows.stored_bytes, "run_id": "r"}]
     content = {"frames": rows.frames, "detections": rows.detections, "faces": rows.faces, "videos": ledger}
-    files = [tables.write_shard(table, part, fingerprint="f", shard="s") for table, part in content.items()]
-    tables.commit(files, run_id="r")
+    keys = [(rows.video["video_id"], rows.video["content_id"], 1)]
+    tables.commit(tables.settle(content, keys, fingerprint="f", shard="s", by=BY), by=BY)
     assert [tables.read(table).num_rows for table in content] == [3, 2, 2, 1]
     stored = tables.read("videos").to_pylist()[0]
     assert {name for name, value in stored.items() if value is None} == set()
@@ -185,7 +187,7 @@ def test_a_lost_video_has_a_whole_ledger_row():
     rows = lost_video(VideoRef("v", "/v.mp4", 1, "c"), fault="crashed", reason="why")
     assert rows.video["status"] == "crashed"
     required = {field.name for field in SCHEMAS["videos"] if not field.nullable}
-    assert required - set(rows.video) == {"shard", "run_id", "fingerprint"}
+    assert required - set(rows.video) == set(ADDED_LATER)
 
 
 def test_the_fingerprint_follows_settings_and_weights(detector, monkeypatch):

@@ -18,3 +18,11 @@ def test_every_listener_starts_from_nothing():
         with progress.listen(lambda *change: heard.append(change)):
             progress.advance("faces")
     assert heard == [("faces", 1, 0), ("faces", 1, 0)]
+
+
+def test_lines_reach_who_reads_them_while_the_block_runs():
+    read = []
+    with progress.listen(lambda *_: None, on_line=read.append), progress.listen(lambda *_: None):
+        progress.tell("here")
+    progress.tell("nobody")
+    assert read == ["here"]

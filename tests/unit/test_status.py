@@ -9,7 +9,7 @@ from dfpipe.report import make_report
 from dfpipe.settings import CropSettings, ExtractSettings, Settings
 from dfpipe.shards import open_tables
 from dfpipe.status import Failure, read_status
-from dfpipe.testing import finish_faces, make_video, write_catalog
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog
 
 COUNTS = {
     "frames_wanted": 7,
@@ -41,7 +41,7 @@ def test_what_the_filter_turned_away_is_counted_but_is_no_failure(settings):
         "a": {"status": "filtered", "reason": "frames is 9, less than extract.filter.min_frames = 10"},
         "b": {"status": "no_face", "reason": "none of 7 faces was kept: 7 blurred"},
     }
-    todo = plan_faces(videos[:2], tables, settings.extract, videos_per_shard=2)
+    todo = plan_faces(as_catalog(videos[:2]), tables, settings)
     finish_faces(tables, todo, columns=columns)
     status = read_status(settings)
     assert {row.status: row.videos for row in status.statuses} == {"filtered": 1, "no_face": 1, "pending": 1}
@@ -62,7 +62,7 @@ def test_states_sums_and_failures(settings):
         "e": COUNTS,
     }
     ended = [video for video in videos if video.video_id in columns]
-    finish_faces(tables, plan_faces(ended, tables, settings.extract, videos_per_shard=2), columns=columns)
+    finish_faces(tables, plan_faces(as_catalog(ended), tables, settings), columns=columns)
     status = read_status(settings)
     assert [astuple(row) for row in status.statuses] == [
         ("ok", 2, 14, 12, 2, 10, 2, 8),

@@ -1,6 +1,9 @@
 import errno
 import logging
 import os
+import pickle
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from botocore.exceptions import (
 )
 from deltalake import DeltaTable, write_deltalake
 from moto.server import ThreadedMotoServer
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from dfpipe.errors import StoreError
 from dfpipe.settings import S3Settings
@@ -102,6 +105,88 @@ def test_a_local_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         file.write_bytes(b"after")
     assert file.read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+FILL = """
+import resource, signal, sys
+from dfpipe.errors import StoreError
+from dfpipe.settings import S3Settings
+from dfpipe.storage import open_location
+
+file = open_location(sys.argv[1], S3Settings())
+file.write_bytes(b"before")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+for write in (file.write_bytes, open_location(sys.argv[1] + "-new", S3Settings()).create_bytes):
+    try:
+        write(b"x" * 100_000)
+    except StoreError as error:
+        print(error)
+print(file.read_bytes())
+"""
+
+
+def test_a_file_that_outgrows_its_bound_leaves_what_was_there(tmp_path):
+    # A bound that the system itself enforces, in the middle of the write. Written in place, half of it would stand.
+    argv = [sys.executable, "-c", FILL, str(tmp_path / "store" / "file.bin")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    first, second, content = done.stdout.splitlines()
+    assert "the file is larger than this process may write" in first
+    assert "the file is larger than this process may write" in second
+    assert content == "b'before'"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["file.bin"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount a file system, and not in every container")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_what_was_there(small_disk):
+    file = open_location(small_disk / "store", S3Settings()).child("file.bin")
+    file.write_bytes(b"before")
+    told = "no space left on the device; free some or choose another store"
+    with pytest.raises(StoreError, match=told):
+        file.write_bytes(b"x" * 2_000_000)
+    with pytest.raises(StoreError, match=told):
+        open_location(file.url + "-new", S3Settings()).create_bytes(b"x" * 2_000_000)
+    with pytest.raises(StoreError, match=told), storage_errors("write", file.url):
+        write_deltalake(str(small_disk / "table"), pa.table({"x": [os.urandom(2_000_000)]}))
+    with pytest.raises(StoreError, match="there is no table"), storage_errors("read", file.url):
+        DeltaTable(str(small_disk / "table"))
+    assert file.read_bytes() == b"before"
+    assert [path.name for path in (small_disk / "store").iterdir()] == ["file.bin"]
+
+
+def test_a_folder_that_may_only_be_read(tmp_path):
+    # Nobody, as root may write everywhere.
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / "file.bin").write_bytes(b"before")
+    folder.chmod(0o555)
+    for above in (folder, *folder.parents[:3]):
+        above.chmod(above.stat().st_mode | 0o055)
+    script = (
+        "import os, sys\n"
+        "from dfpipe.settings import S3Settings\n"
+        "from dfpipe.storage import open_location\n"
+        "os.geteuid() == 0 and os.setuid(65534)\n"
+        "open_location(sys.argv[1], S3Settings()).write_bytes(b'after')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "file.bin")], capture_output=True, text=True, check=False
+    )
+    assert "StoreError: cannot write" in done.stderr
+    assert "permission denied; check the rights of the path or key, or choose another" in done.stderr
+    assert (folder / "file.bin").read_bytes() == b"before"
+    assert [path.name for path in folder.iterdir()] == ["file.bin"]
 
 
 def test_a_reader_never_sees_half_a_file_however_many_write_it(tmp_path):
@@ -216,6 +301,24 @@ def test_public_buckets_are_asked_without_a_signature():
     assert delta_options("s3://bucket/t", settings)["AWS_SKIP_SIGNATURE"] == "true"
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"access_key_id": "a", "secret_access_key": "b"}, "got both s3.profile and s3.access_key_id"),
+        ({"anonymous": True}, "got s3.profile and s3.anonymous"),
+    ],
+)
+def test_a_profile_goes_with_no_other_key(more, told):
+    with pytest.raises(ValidationError, match=told):
+        S3Settings(profile="x", **more)
+
+
+def test_locations_with_a_profile_reach_workers():
+    location = open_location("s3://bucket/x", S3Settings(profile="someone", endpoint_url="http://127.0.0.1:9"))
+    again = pickle.loads(pickle.dumps(location))
+    assert again.fs.kwargs["profile"] == "someone"
+
+
 # What the libraries raise
 
 
@@ -230,6 +333,11 @@ def answer(code: str) -> ClientError:
         (answer("SignatureDoesNotMatch"), "the secret key does not fit the access key; check s3.secret_access_key"),
         (answer("RequestTimeTooSkewed"), "this machine's clock is off; set the clock"),
         (answer("ExpiredToken"), "the temporary credentials have expired; get new ones"),
+        (answer("ExpiredTokenException"), "the temporary credentials have expired; get new ones"),
+        (answer("QuotaExceeded"), "the store is full or its quota used up"),
+        (answer("XMinioStorageFull"), "the store is full or its quota used up"),
+        (answer("507"), "the store is full or its quota used up"),
+        (answer("SlowDown"), "the server is overloaded and stayed so"),
         (answer("NoSuchBucket"), "there is no such bucket; create it or check the name"),
         (answer("AccessDenied"), "access denied; check the key's rights on the bucket"),
         (NoCredentialsError(), "no credentials were found"),

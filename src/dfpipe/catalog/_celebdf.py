@@ -9,8 +9,10 @@
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from dfpipe.catalog._batches import each
 from dfpipe.catalog._entry import Entry
 from dfpipe.catalog._listing import Listing
 from dfpipe.catalog._video import Split
@@ -33,13 +35,13 @@ def fits(listing: Listing) -> bool:
     return not listing.folders().isdisjoint(_FOLDERS)
 
 
-def entries(listing: Listing) -> list[Entry]:
+def entries(listing: Listing) -> Iterator[Entry]:
     """Describe every video whose path and name follow the scheme."""
     test: set[str] | None = None
-    if _TEST_LIST in listing.files:
+    if _TEST_LIST in listing:
         test = {line.split(maxsplit=1)[-1].strip() for line in listing.text(_TEST_LIST).splitlines() if line.strip()}
-    found = (_entry(path, test) for path in listing.videos())
-    return [entry for entry in found if entry is not None]
+    found = (_entry(path, test) for path in each(listing.videos()))
+    return (entry for entry in found if entry is not None)
 
 
 def _entry(path: str, test: set[str] | None) -> Entry | None:

@@ -16,6 +16,7 @@ import csv
 import io
 import logging
 import posixpath
+from collections.abc import Iterator, Set
 
 from dfpipe.catalog._entry import Entry, as_split
 from dfpipe.catalog._listing import Listing
@@ -35,39 +36,54 @@ _log = logging.getLogger(__name__)
 
 def fits(listing: Listing) -> bool:
     """Tell whether there is a metadata.csv in the root."""
-    return _FILE in listing.files
+    return _FILE in listing
 
 
-def entries(listing: Listing) -> list[Entry]:
+def entries(listing: Listing) -> Iterator[Entry]:
     """Describe every video that the table names."""
     if not fits(listing):
-        return []
-    url = listing.files[_FILE].url
-    rows = _rows(listing.text(_FILE), url)
-    missing = [row["video"] for row, _ in rows if _find(row["video"], listing) is None]
+        return
+    url, text, there = listing.url(_FILE), listing.text(_FILE), listing.paths()
+    # All that is missing is told at once, so the table is read twice rather than held as a million dictionaries.
+    total, missing, first = 0, 0, ""
+    for row, _ in _rows(text, url):
+        total += 1
+        if _find(row["video"], there) is None:
+            first = first if missing else row["video"]
+            missing += 1
     if missing:
         raise CatalogError(
-            f"{url} names {len(missing)} of {len(rows)} videos that are not there, the first is {missing[0]!r}; "
+            f"{url} names {missing} of {total} videos that are not there, the first is {first!r}; "
             f"give paths below {listing.root.url} or its videos folder, or take the rows out"
         )
-    return [_entry(row, listing, f"{url} line {line}") for row, line in rows]
+    _warn(text, url)
+    for row, line in _rows(text, url):
+        path = _find(row["video"], there)
+        assert path is not None  # noqa: S101 - just looked
+        yield _entry(row, path, listing.name, f"{url} line {line}")
 
 
-def _rows(text: str, url: str) -> list[tuple[dict[str, str], int]]:
+def _rows(text: str, url: str) -> Iterator[tuple[dict[str, str], int]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
     try:
-        columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        columns = _columns(reader)
         reader.fieldnames = columns
         if not {"video", "label"} <= set(columns):
             raise CatalogError(f"{url} has columns {', '.join(columns)}, expected video and label, separated by commas")
         if {"identity", "target"} <= set(columns):
             raise CatalogError(f"{url} has both an identity and a target column, which mean the same; keep one")
-        rows = [
-            ({name: value.strip() for name, value in row.items() if isinstance(value, str)}, reader.line_num)
-            for row in reader
-        ]
+        for row in reader:
+            yield {name: value.strip() for name, value in row.items() if isinstance(value, str)}, reader.line_num
     except csv.Error as error:
         raise CatalogError(f"{url} line {reader.line_num} is not comma-separated text: {error}; mend it") from error
+
+
+def _columns(reader: "csv.DictReader[str]") -> list[str]:
+    return [(name or "").strip().lower() for name in reader.fieldnames or []]
+
+
+def _warn(text: str, url: str) -> None:
+    columns = _columns(csv.DictReader(io.StringIO(text, newline="")))
     unread = sorted(set(columns) - _COLUMNS - {""})
     if unread:
         _log.warning("%s has columns that mean nothing to the catalog: %s", url, ", ".join(unread))
@@ -77,17 +93,14 @@ def _rows(text: str, url: str) -> list[tuple[dict[str, str], int]]:
             "add a column identity",
             url,
         )
-    return rows
 
 
-def _find(video: str, listing: Listing) -> str | None:
+def _find(video: str, there: Set[str]) -> str | None:
     paths = (posixpath.normpath(video), posixpath.normpath(f"videos/{video}"))
-    return next((path for path in paths if path in listing.files), None)
+    return next((path for path in paths if path in there), None)
 
 
-def _entry(row: dict[str, str], listing: Listing, where: str) -> Entry:
-    path = _find(row["video"], listing)
-    assert path is not None  # noqa: S101 - entries() has looked
+def _entry(row: dict[str, str], path: str, name_of_set: str, where: str) -> Entry:
     label = _LABELS.get(row["label"].lower())
     if label is None:
         raise CatalogError(
@@ -99,7 +112,7 @@ def _entry(row: dict[str, str], listing: Listing, where: str) -> Entry:
             f"{where} is {label} but has manipulation {manipulation!r}, expected "
             f"{'original or nothing' if label == 'real' else 'the method'}; correct one of the two"
         )
-    dataset = row.get("dataset") or listing.name
+    dataset = row.get("dataset") or name_of_set
     if "/" in dataset or ":" in dataset:
         raise CatalogError(
             f"{where} is of data set {dataset!r}, expected a name without / and :; set the dataset column"

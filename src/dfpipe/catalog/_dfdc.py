@@ -30,16 +30,16 @@ def fits(listing: Listing) -> bool:
     return bool(_metadata(listing))
 
 
-def entries(listing: Listing) -> list[Entry]:
+def entries(listing: Listing) -> Iterator[Entry]:
     """Describe every video that a metadata.json names and that is there."""
-    found: list[Entry] = []
+    there = listing.paths()
     absent: list[str] = []
     for path in _metadata(listing):
         folder = PurePosixPath(path).parent
         for name, facts in _facts(listing, path):
             video = str(folder / name)
-            if video in listing.files:
-                found.append(_entry(video, facts, listing.files[path].url))
+            if video in there:
+                yield _entry(video, facts, listing.url(path))
             else:
                 absent.append(video)
     if absent:
@@ -49,15 +49,15 @@ def entries(listing: Listing) -> list[Entry]:
             listing.root.url,
             absent[0],
         )
-    return found
 
 
 def _metadata(listing: Listing) -> list[str]:
-    return [path for path in listing.files if PurePosixPath(path).name == "metadata.json"]
+    paths: list[str] = listing.named(r"(^|/)metadata\.json$").to_pylist()
+    return paths
 
 
 def _facts(listing: Listing, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    url = listing.files[path].url
+    url = listing.url(path)
     text = listing.text(path)
     try:
         videos = json.loads(text)

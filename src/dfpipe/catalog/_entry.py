@@ -1,5 +1,6 @@
 """What a layout knows of a video from names and small text files alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -50,8 +51,8 @@ class Reader(Protocol):
     def fits(self, listing: Listing) -> bool:
         """Tell whether names in the listing have this layout."""
 
-    def entries(self, listing: Listing) -> list[Entry]:
-        """Describe every video of the layout."""
+    def entries(self, listing: Listing) -> Iterator[Entry]:
+        """Describe every video of the layout, one by one."""
 
 
 def stem(path: str) -> str:

@@ -11,7 +11,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 
+from dfpipe.catalog._batches import each
 from dfpipe.catalog._entry import Entry
 from dfpipe.catalog._listing import Listing
 from dfpipe.catalog._video import Split
@@ -34,11 +36,11 @@ def fits(listing: Listing) -> bool:
     return not listing.folders().isdisjoint({"original_sequences", "manipulated_sequences"})
 
 
-def entries(listing: Listing) -> list[Entry]:
+def entries(listing: Listing) -> Iterator[Entry]:
     """Describe every video whose path and name follow the scheme."""
     split = _official_split(listing)
-    found = (_real(path, split) or _fake(path, split) for path in listing.videos())
-    return [entry for entry in found if entry is not None]
+    found = (_real(path, split) or _fake(path, split) for path in each(listing.videos()))
+    return (entry for entry in found if entry is not None)
 
 
 def _real(path: str, split: dict[str, Split]) -> Entry | None:
@@ -90,7 +92,7 @@ def _official_split(listing: Listing) -> dict[str, Split]:
     split: dict[str, Split] = {}
     for side in _SIDES:
         for path in (f"{side}.json", f"splits/{side}.json"):
-            if path not in listing.files:
+            if path not in listing:
                 continue
             text = listing.text(path)
             try:
@@ -98,7 +100,7 @@ def _official_split(listing: Listing) -> dict[str, Split]:
                 split.update({str(person): side for pair in pairs for person in _pair(pair)})
             except (ValueError, TypeError) as error:
                 raise CatalogError(
-                    f'{listing.files[path].url} is not a list of pairs such as [["071", "054"]] ({error}); '
+                    f'{listing.url(path)} is not a list of pairs such as [["071", "054"]] ({error}); '
                     "take the file that comes with the data set"
                 ) from error
     return split

@@ -1,16 +1,19 @@
 """From a folder or bucket to the rows of the catalog."""
 
 import logging
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from dfpipe.catalog import _celebdf, _csv, _dfdc, _ffpp
+from dfpipe.catalog._batches import as_table
 from dfpipe.catalog._content import content_ids
 from dfpipe.catalog._entry import Entry, Reader
-from dfpipe.catalog._listing import File, Listing, list_files
-from dfpipe.catalog._video import Video
+from dfpipe.catalog._listing import Listing, list_files
 from dfpipe.errors import CatalogError
+from dfpipe.shards.schemas import CATALOG
 from dfpipe.storage import Location
 
 __all__ = ["Layout", "read_catalog"]
@@ -18,11 +21,30 @@ __all__ = ["Layout", "read_catalog"]
 Layout = Literal["auto", "ffpp", "celebdf", "dfdc", "csv"]
 
 _READERS: dict[str, Reader] = {"ffpp": _ffpp, "celebdf": _celebdf, "dfdc": _dfdc, "csv": _csv}
-_NOBODY: Mapping[str, Video] = MappingProxyType({})
+_DESCRIBED = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        *(
+            CATALOG.field(name)
+            for name in (
+                "video_id",
+                "dataset",
+                "label",
+                "manipulation",
+                "compression",
+                "target",
+                "source",
+                "split",
+            )
+        ),
+    ]
+)
+"""What a layout knows of a video; the listing knows the rest."""
+
 _log = logging.getLogger(__name__)
 
 
-def read_catalog(root: Location, *, layout: Layout = "auto", known: Mapping[str, Video] = _NOBODY) -> list[Video]:
+def read_catalog(root: Location, *, layout: Layout = "auto", known: pa.Table | None = None) -> pa.Table:
     """List a data set and describe every video in it; no video is downloaded.
 
     Parameters
@@ -32,13 +54,13 @@ def read_catalog(root: Location, *, layout: Layout = "auto", known: Mapping[str,
     layout
         How it is laid out; auto finds it out.
     known
-        Rows of an earlier catalog by video id; a local file whose size and time of change are as before is not read
-        again for its hash.
+        An earlier catalog; a local file whose size and time of change are as before is not read again for its hash.
 
     Returns
     -------
-    list of Video
-        By video_id. Videos that are no part of the layout are left out and counted in a warning.
+    pyarrow.Table
+        Schema `CATALOG`, sorted by video_id. Videos that are no part of the layout are left out and counted in a
+        warning.
 
     Raises
     ------
@@ -50,15 +72,15 @@ def read_catalog(root: Location, *, layout: Layout = "auto", known: Mapping[str,
     """
     listing = list_files(root)
     name = _recognise(listing) if layout == "auto" else layout
-    entries = _READERS[name].entries(listing)
-    if not entries:
+    entries = _describe(_READERS[name].entries(listing), root)
+    if not entries.num_rows:
         others = [other for other in _fitting(listing) if other != name]
         raise CatalogError(
             f"no videos of layout {name} under {root.url}, expected {_READERS[name].EXPECTED}; "
             + (f"it looks like {others[0]}, so set layout to that" if others else f"found {_look(listing)}")
         )
     _warn_of_the_rest(listing, name, entries)
-    return _videos(listing, entries, known)
+    return _with_files(entries, listing, known)
 
 
 def _fitting(listing: Listing) -> list[str]:
@@ -85,16 +107,45 @@ def _recognise(listing: Listing) -> str:
 
 
 def _look(listing: Listing) -> str:
-    names = sorted({path.partition("/")[0] + ("/" if "/" in path else "") for path in listing.files})
+    names = listing.top()
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
 
 
-def _warn_of_the_rest(listing: Listing, name: str, entries: list[Entry]) -> None:
-    taken = {entry.path for entry in entries}
+def _describe(entries: Iterator[Entry], root: Location) -> pa.Table:
+    """Return the entries as a table sorted by video_id, in which each id stands once."""
+    rows = (
+        (
+            entry.path,
+            entry.video_id,
+            entry.dataset,
+            entry.label,
+            entry.manipulation,
+            entry.compression,
+            # 000 of one data set and 000 of another are two people.
+            f"{entry.dataset}:{entry.target}",
+            None if entry.source is None else f"{entry.dataset}:{entry.source}",
+            entry.split,
+        )
+        for entry in entries
+    )
+    table = as_table(rows, _DESCRIBED).sort_by([("video_id", "ascending"), ("path", "ascending")])
+    ids = table["video_id"]
+    twice = pc.index(pc.equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1))), True).as_py()
+    if twice >= 0:
+        one, other = table["path"].slice(twice, 2).to_pylist()
+        raise CatalogError(
+            f"{one} and {other} under {root.url} would both be video {ids[twice]}; rename or take out one"
+        )
+    return table
+
+
+def _warn_of_the_rest(listing: Listing, name: str, entries: pa.Table) -> None:
+    videos = listing.videos()
     # FaceForensics++ comes with videos of its masks, which are not meant to be learned from.
-    rest = [path for path in listing.videos() if path not in taken and "/masks/" not in path]
-    if rest:
+    expected = pc.or_(pc.is_in(videos, value_set=entries["path"]), pc.match_substring(videos, "/masks/"))
+    rest = videos.filter(pc.invert(expected))
+    if len(rest):
         _log.warning(
             "%d videos under %s are no part of layout %s and are left out, the first is %s",
             len(rest),
@@ -104,35 +155,12 @@ def _warn_of_the_rest(listing: Listing, name: str, entries: list[Entry]) -> None
         )
 
 
-def _videos(listing: Listing, entries: list[Entry], known: Mapping[str, Video]) -> list[Video]:
-    by_id: dict[str, Entry] = {}
-    for entry in entries:
-        other = by_id.setdefault(entry.video_id, entry)
-        if other is not entry:
-            raise CatalogError(
-                f"{other.path} and {entry.path} under {listing.root.url} would both be video {entry.video_id}; "
-                "rename or take out one"
-            )
-    files = [(video_id, listing.files[by_id[video_id].path]) for video_id in sorted(by_id)]
-    return [
-        _video(by_id[video_id], file, content_id)
-        for (video_id, file), content_id in zip(files, content_ids(files, known), strict=True)
-    ]
-
-
-def _video(entry: Entry, file: File, content_id: str) -> Video:
-    return Video(
-        video_id=entry.video_id,
-        url=file.url,
-        dataset=entry.dataset,
-        label=entry.label,
-        manipulation=entry.manipulation,
-        compression=entry.compression,
-        # 000 of one data set and 000 of another are two people.
-        target=f"{entry.dataset}:{entry.target}",
-        source=None if entry.source is None else f"{entry.dataset}:{entry.source}",
-        split=entry.split,
-        size_bytes=file.size_bytes,
-        content_id=content_id,
-        modified=file.modified,
-    )
+def _with_files(entries: pa.Table, listing: Listing, known: pa.Table | None) -> pa.Table:
+    """Add what the listing says of each video's file."""
+    files = listing.files.take(pc.index_in(entries["path"], value_set=listing.files["path"]))
+    url = pc.binary_join_element_wise(listing.url(""), entries["path"], "")
+    videos = entries.append_column("url", url)
+    for name in ("size_bytes", "modified", "etag"):
+        videos = videos.append_column(name, files[name])
+    videos = videos.append_column("content_id", content_ids(videos, known))
+    return videos.select(CATALOG.names).cast(CATALOG).combine_chunks()

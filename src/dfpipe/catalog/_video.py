@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Label", "Split", "Video", "VideoRef"]
+import pyarrow as pa
+
+from dfpipe.catalog._batches import BATCH_ROWS
+
+__all__ = ["Label", "Split", "Video", "VideoRef", "to_videos"]
 
 Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
@@ -21,6 +25,13 @@ class VideoRef:
     """Size of the file."""
     content_id: str
     """Hash of the bytes, or the object store's own."""
+    attempt: int = 1
+    """1, and one more each time that this content is done again under the same settings."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What is done once under one fingerprint: video, content and attempt."""
+        return (self.video_id, self.content_id, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +74,8 @@ class Video:
     def ref(self) -> VideoRef:
         """What travels to a worker: no label, so that nothing there can depend on it."""
         return VideoRef(self.video_id, self.url, self.size_bytes, self.content_id)
+
+
+def to_videos(catalog: pa.Table) -> list[Video]:
+    """Return rows of the catalog as objects, for those who look at videos one by one."""
+    return [Video(**row) for batch in catalog.to_batches(BATCH_ROWS) for row in batch.to_pylist()]

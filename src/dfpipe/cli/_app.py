@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ __all__ = [
     "progress_bars",
     "read_settings",
     "say_json",
+    "say_json_rows",
     "waiting",
     "wants_debug",
     "wants_json",
@@ -88,6 +89,15 @@ def say_json(value: Any) -> None:
     print(json.dumps(value, default=_plain, indent=2))  # noqa: T201 - this is the output
 
 
+def say_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows as a JSON array to stdout, one at a time, as there may be a million."""
+    before = "["
+    for row in rows:
+        print(before, json.dumps(row, default=_plain), sep="\n  ", end="")  # noqa: T201 - this is the output
+        before = ","
+    print("[]" if before == "[" else "\n]")  # noqa: T201
+
+
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
@@ -102,7 +112,7 @@ def print_table(table: RichTable) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show the progress of long work on stderr while the block runs; nothing where stderr is no terminal."""
+    """Show the progress of long work on stderr while the block runs: bars where it is a terminal, and lines told."""
     bars = Progress(
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -119,7 +129,10 @@ def progress_bars() -> Iterator[None]:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done, total=total)
 
-    with bars, progress.listen(show):
+    def say(line: str) -> None:
+        bars.console.print(line, markup=False, soft_wrap=True)
+
+    with bars, progress.listen(show, on_line=say):
         yield
 
 

@@ -1,6 +1,5 @@
 """Commands that start no flow."""
 
-from collections import Counter
 from dataclasses import asdict, astuple
 from enum import StrEnum
 from functools import partial
@@ -24,6 +23,7 @@ from dfpipe.cli._app import (
     progress_bars,
     read_settings,
     say_json,
+    say_json_rows,
     waiting,
 )
 from dfpipe.cli._config import to_documented_yaml
@@ -139,6 +139,8 @@ def catalog(
     debug: Debug = False,
 ) -> None:
     """Read a data set's layout: which videos, which labels, who is in them. Nothing is downloaded or stored."""
+    import pyarrow.compute as pc
+
     from dfpipe.catalog import read_catalog
     from dfpipe.errors import CatalogError
     from dfpipe.models import identity_groups
@@ -151,16 +153,20 @@ def catalog(
     with waiting(f"reading {where}"):
         videos = read_catalog(open_location(where, settings.s3), layout=settings.layout)
     if json_output:
-        say_json([asdict(video) for video in videos])
+        say_json_rows(row for batch in videos.to_batches(10_000) for row in batch.to_pylist())
         return
-    counts = Counter((video.dataset, video.manipulation, video.compression, video.label) for video in videos)
+    kinds = ["dataset", "manipulation", "compression", "label"]
+    counts = videos.group_by(kinds).aggregate([([], "count_all")]).sort_by([(kind, "ascending") for kind in kinds])
     table = RichTable("data set", "manipulation", "compression", "label", "videos", box=None)
-    for key, number in sorted(counts.items()):
-        table.add_row(*map(escape, key), str(number))
+    for row in counts.to_pylist():
+        table.add_row(*(escape(row[kind]) for kind in kinds), str(row["count_all"]))
     out.print(table)
-    groups = int(identity_groups([video.identities for video in videos]).max()) + 1
-    people = len({person for video in videos for person in video.identities})
-    size_gb = sum(video.size_bytes for video in videos) / 1e9
+    # Each pair once, however many videos they are seen in together.
+    pairs = videos.group_by(["target", "source"]).aggregate([]).to_pydict()
+    together = [(one,) if other is None else (one, other) for one, other in zip(*pairs.values(), strict=True)]
+    groups = int(identity_groups(together).max()) + 1
+    people = len({person for pair in together for person in pair})
+    size_gb = pc.sum(videos["size_bytes"]).as_py() / 1e9
     out.print(f"{len(videos)} videos, {size_gb:.3g} GB, {people} people in {groups} groups that share nobody")
 
 

@@ -8,7 +8,14 @@ import signal
 import sys
 from typing import NoReturn
 
-from dfpipe.cli import _commands, _models, _report, _run  # noqa: F401 - importing them registers their commands
+from dfpipe.cli import (  # noqa: F401 - importing them registers their commands
+    _commands,
+    _forget,
+    _models,
+    _report,
+    _run,
+    _store,
+)
 from dfpipe.cli._app import app, wants_debug, wants_json
 from dfpipe.errors import DfpipeError
 

@@ -1,18 +1,35 @@
 """Commands that plan, run and use the pipeline."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
+from rich import filesize
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, progress_bars, read_settings, say_json, waiting
-from dfpipe.settings import Settings, Stage
+from dfpipe.cli._app import (
+    Config,
+    Debug,
+    Json,
+    Overrides,
+    app,
+    err,
+    out,
+    progress_bars,
+    read_settings,
+    say_json,
+    waiting,
+)
+from dfpipe.errors import SettingsError
+from dfpipe.settings import Selection, Settings, Stage
 
 if TYPE_CHECKING:
+    from dfpipe.preview import Estimate, StagePlan
     from dfpipe.summary import RunSummary
     from dfpipe.verdict import Verdict
 
@@ -28,12 +45,48 @@ class Until(StrEnum):
     train = "train"
 
 
+class Status(StrEnum):
+    """States in which a video ends."""
+
+    ok = "ok"
+    no_face = "no_face"
+    empty = "empty"
+    corrupt = "corrupt"
+    truncated = "truncated"
+    unsupported = "unsupported"
+    filtered = "filtered"
+    few_frames = "few_frames"
+    too_large = "too_large"
+    too_long = "too_long"
+    timeout = "timeout"
+    crashed = "crashed"
+
+
 UntilOption = Annotated[Until, typer.Option("--until", help="Last stage.")]
+VideosOption = Annotated[
+    list[str] | None,
+    typer.Option("--videos", metavar="PATTERN", help="Only these ids or patterns, as 'ffpp/*/c23/*'; may be repeated."),
+]
+DatasetOption = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this data set; may be repeated.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="DATE", help="Only videos changed then or later, as 2026-11-24 or with a time."),
+]
+RetryOption = Annotated[
+    list[Status] | None,
+    typer.Option("--retry", help="Do again the videos that ended in this state; may be repeated."),
+]
 
 
 @app.command()
 def plan(
     until: UntilOption = Until.train,
+    videos: VideosOption = None,
+    datasets: DatasetOption = None,
+    since: SinceOption = None,
+    retry: RetryOption = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
@@ -43,21 +96,26 @@ def plan(
     from dfpipe.preview import make_plan
 
     settings = read_settings(config, overrides)
+    selection = read_selection(videos, datasets, since, retry)
     with waiting("comparing the source with the store"):
-        stages = make_plan(settings, until=until.value)
+        stages = make_plan(settings, until=until.value, selection=selection)
     if json_output:
         say_json(stages)
-        return
-    table = RichTable("stage", "to do", "kept", "why", box=None)
-    for stage in stages:
-        why = ", ".join(f"{number} {reason}" for reason, number in stage.reasons.items()) or "nothing has changed"
-        table.add_row(stage.stage, f"{stage.todo} {stage.unit}", str(stage.kept), why)
-    out.print(table)
+    else:
+        print_plan(stages)
 
 
 @app.command()
 def run(
     until: UntilOption = Until.train,
+    videos: VideosOption = None,
+    datasets: DatasetOption = None,
+    since: SinceOption = None,
+    retry: RetryOption = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_ID", help="Train on the rows that this training's run read; nothing else is done."),
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
@@ -65,7 +123,12 @@ def run(
 ) -> None:
     """Run the pipeline: only what has changed since the last run is done."""
     settings = read_settings(config, overrides)
-    summary = execute(settings, until.value)
+    selection = read_selection(videos, datasets, since, retry)
+    if at is not None and (until is not Until.train or selection != Selection()):
+        raise SettingsError(
+            "--at only trains, on the rows of an earlier training; leave out --until and what narrows a run"
+        )
+    summary = execute(settings, until.value, selection, at=at)
     if json_output:
         say_json(summary)
     else:
@@ -101,7 +164,7 @@ def demo(
     with progress_bars():
         prepared = prepare_demo(Path(".dfpipe/demo"))
     settings = read_settings(prepared.config, None)
-    summary = execute(settings, "train")
+    summary = execute(settings, "train", Selection())
     verdicts = score(settings, [str(path) for path in prepared.unseen], version=None)
     if json_output:
         say_json({"videos_made": prepared.made, "run": summary, "verdicts": [asdict(one) for one in verdicts]})
@@ -120,28 +183,94 @@ def demo(
         out.print(f"  {command:<52}{purpose}", soft_wrap=True)
 
 
-def execute(settings: Settings, until: Stage) -> "RunSummary":
+def read_selection(
+    videos: Sequence[str] | None, datasets: Sequence[str] | None, since: str | None, retry: Sequence[str] | None
+) -> Selection:
+    """Turn the options that narrow a run into a selection."""
+    try:
+        return Selection.model_validate(
+            {
+                "videos": videos or [],
+                "datasets": datasets or [],
+                "since": since,
+                "retry": [str(one) for one in retry or []],
+            }
+        )
+    except ValidationError as error:
+        raise SettingsError(
+            f"--since got {since!r}, expected a date such as 2026-11-24 or a time such as 2026-11-24T06:30"
+        ) from error
+
+
+def execute(settings: Settings, until: Stage, selection: Selection, *, at: str | None = None) -> "RunSummary":
     """Run the flow against one Prefect API and return its summary."""
     from dfpipe.cli._servers import load_flow, prefect_api
 
     with prefect_api(settings), progress_bars():
-        summary: RunSummary = load_flow("pipeline")(settings, until)
+        summary: RunSummary = load_flow("pipeline")(settings, until, selection, at)
     return summary
 
 
 def score(settings: Settings, videos: list[str], *, version: str | None) -> "list[Verdict]":
     """Judge videos with the registered model."""
-    from dfpipe.tracking import load_champion
+    from dfpipe.tracking import forgotten_by, load_champion
     from dfpipe.training import connect_tracking
     from dfpipe.verdict import judge
 
     names = settings.mlflow
     with waiting("loading the model"):
-        bundle = load_champion(
-            connect_tracking(settings), name=names.registered_model, alias_or_version=version or names.alias
+        tracking = connect_tracking(settings)
+        bundle = load_champion(tracking, name=names.registered_model, alias_or_version=version or names.alias)
+        receipt_id = forgotten_by(tracking, bundle.name, bundle.version)
+    if receipt_id is not None:
+        err.print(
+            f"warning: version {bundle.version} of {bundle.name} was trained on videos that were forgotten since "
+            f"(receipt {receipt_id}); train another with `dfpipe run`",
+            soft_wrap=True,
         )
     with waiting("looking at the videos"):
         return [judge(bundle, video, limits=settings.limits, s3=settings.s3) for video in videos]
+
+
+def print_plan(stages: "Sequence[StagePlan]") -> None:
+    """Print a plan: a line for each stage, and below it what there is to say of it."""
+    table = RichTable("stage", "to do", "kept", "why", box=None, pad_edge=False)
+    for stage in stages:
+        # There is but one training; of all else it is told how much of it has which reason.
+        lines = [reason if stage.stage == "train" else f"{number} {reason}" for reason, number in stage.reasons.items()]
+        lines = lines or ["nothing has changed"]
+        rest = {reason: number for reason, number in stage.stays.items() if reason != "done"}
+        if rest:
+            lines.append("kept: " + ", ".join(f"{number} {reason}" for reason, number in stage.stays.items()))
+        if stage.gone:
+            lines.append(f"{stage.gone} gone from the source; nothing of them is deleted")
+        if stage.estimate is not None:
+            lines.append(in_words(stage.estimate))
+        todo = f"{stage.todo} {stage.unit}"
+        table.add_row(stage.stage, todo, str(stage.kept), escape("\n".join(lines)))
+    out.print(table)
+
+
+def in_words(estimate: "Estimate") -> str:
+    """Say what a stage would take."""
+    reads = f"reads {filesize.decimal(estimate.read_bytes)}"
+    if estimate.cpu_seconds is None or estimate.write_bytes is None:
+        return f"{reads}; what it takes is not known before the first run"
+    time = f"about {duration(estimate.cpu_seconds)} of processor time"
+    if estimate.seconds is not None and estimate.workers != 1:
+        time += f", {duration(estimate.seconds)} on {estimate.workers} workers"
+    return f"{time}; {reads}, writes {filesize.decimal(estimate.write_bytes)}"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes, to two figures or so."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
 
 
 def print_summary(summary: "RunSummary") -> None:

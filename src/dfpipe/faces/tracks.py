@@ -46,7 +46,7 @@ def track_faces(frames: Sequence[Sequence[Face]], *, min_overlap: float) -> list
     tracks = []
     for faces in frames:
         numbers = [-1] * len(faces)
-        order = sorted(range(len(faces)), key=lambda one: (-faces[one].score, faces[one].box.tolist()))
+        order = sorted(range(len(faces)), key=lambda one: _confidence(faces[one]))
         for number, place in _match(last_seen, [faces[one] for one in order], min_overlap):
             numbers[order[place]] = number
             last_seen[number] = faces[order[place]]
@@ -83,6 +83,15 @@ def rank_tracks(frames: Sequence[Sequence[Face]], tracks: Sequence[Sequence[int]
             sums[number] += float(np.prod(face.box[2:] - face.box[:2])) if which == "largest" else face.score - floor
     ranked = sorted(sums, key=lambda number: (-sums[number], number))
     return {number: rank for rank, number in enumerate(ranked)}
+
+
+def _confidence(face: Face) -> tuple[float, list[float], bytes, bytes]:
+    """Return what to sort by for the most confident first; of faces of one score and box any order will do, if fixed.
+
+    Bytes have one even where landmarks are not numbers.
+    """
+    more = b"" if face.landmarks_68 is None else face.landmarks_68.tobytes()
+    return -face.score, face.box.tolist(), face.landmarks.tobytes(), more
 
 
 def _match(people: Sequence[Face], faces: Sequence[Face], min_overlap: float) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 __all__ = ["VERSION", "columns", "pixels"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same crop would give other values."""
 
 

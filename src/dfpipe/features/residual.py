@@ -29,7 +29,7 @@ from dfpipe.errors import SettingsError
 
 __all__ = ["VERSION", "block_statistics", "columns", "residual"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same crop would give other values."""
 
 # Levels. Rounding to whole levels alone leaves a residual of about a quarter, so ratios of less mean nothing.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from dfpipe import errors
 from dfpipe.catalog import VideoRef
+from dfpipe.detections import KnownFaces
 from dfpipe.errors import VideoFault
 from dfpipe.extract import VideoRows, lost_video
 from dfpipe.isolation.child import Child, ChildError, ChildLostError, ChildMemoryError, ChildTimeoutError
@@ -49,8 +50,17 @@ USER_ERRORS = {
 _mine = threading.local()
 
 
-def extract_isolated(video: VideoRef, *, settings: ExtractSettings, limits: LimitSettings, s3: S3Settings) -> VideoRows:
+def extract_isolated(
+    video: VideoRef,
+    *,
+    settings: ExtractSettings,
+    limits: LimitSettings,
+    s3: S3Settings,
+    known: KnownFaces | None = None,
+) -> VideoRows:
     """Extract one video as `extract_video` does, in a process that may die, hang or run out of memory.
+
+    The parameters are the same; known faces go to the process with the request.
 
     A video whose process dies twice ends as ``crashed``, one that takes longer than ``limits.timeout_seconds`` as
     ``timeout``, one that takes more memory than ``limits.max_memory_bytes`` as ``too_large``. The process is kept for
@@ -63,7 +73,7 @@ def extract_isolated(video: VideoRef, *, settings: ExtractSettings, limits: Limi
     RuntimeError
         A defect in the program; its traceback is in the message.
     """
-    request = pickle.dumps((WORK, video, settings, limits, s3))
+    request = pickle.dumps((WORK, video, {"settings": settings, "limits": limits, "s3": s3, "known": known}))
     losses: list[str] = []
     started = time.monotonic()
 

@@ -48,11 +48,11 @@ def main() -> None:
 def _answer(request: bytes) -> list[bytes]:
     """Do what is asked, and return the frames that tell how it went."""
     try:
-        work, video, settings, limits, s3 = pickle.loads(request)  # noqa: S301  # from the parent, who may run anything
+        work, video, options = pickle.loads(request)  # noqa: S301  # from the parent, who may run anything
         # The detector is the child's and not the video's, so its weights do not count as the video's memory.
-        open_detector(settings.detector)
-        with _memory_bound(limits.max_memory_bytes):
-            return [_header("rows"), *encode_rows(resolve_name(work)(video, settings=settings, limits=limits, s3=s3))]
+        open_detector(options["settings"].detector)
+        with _memory_bound(options["limits"].max_memory_bytes):
+            return [_header("rows"), *encode_rows(resolve_name(work)(video, **options))]
     except Exception as error:  # noqa: BLE001  # all of them are told to the parent
         if _is_lack_of_memory(error):
             return [_header("memory")]

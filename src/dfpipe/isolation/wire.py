@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, get_args
 import pyarrow as pa
 
 from dfpipe.catalog import VideoRef
+from dfpipe.extract import DETECTION_VERSION, VideoRows
 from dfpipe.extract import VERSION as EXTRACT_VERSION
-from dfpipe.extract import VideoRows
 from dfpipe.fingerprint import fingerprint
 from dfpipe.shards import SCHEMAS, VideoStatus
 
@@ -21,7 +21,7 @@ __all__ = ["LENGTH", "VERSION", "decode_rows", "encode_rows", "frame", "read_fra
 
 LENGTH = struct.Struct(">Q")
 
-ADDED_LATER = ("shard", "run_id", "fingerprint")
+ADDED_LATER = ("attempt", "stored_bytes", "limits", "shard", "run_id", "fingerprint")
 """Columns that whoever writes the shard adds."""
 
 STATUSES = frozenset(get_args(VideoStatus))
@@ -33,7 +33,7 @@ NO_MEMORY = re.compile(
 )
 
 
-VERSION = fingerprint(EXTRACT_VERSION, {name: str(schema) for name, schema in SCHEMAS.items()})
+VERSION = fingerprint(EXTRACT_VERSION, DETECTION_VERSION, {name: str(schema) for name, schema in SCHEMAS.items()})
 """Parent and child must be of the same code: a child that starts after an upgrade is of another."""
 
 

@@ -183,8 +183,9 @@ def _exact(share: float) -> str:
 
 def _groups(values: NDArray[Any], *, alone: bool) -> list[str]:
     """Return the groups in a column; a column with one group says nothing beside the overall figures."""
-    groups = [str(group) for group in np.unique(values)]
-    return sorted(groups, reverse=True) if alone else groups if len(groups) > 1 else []
+    # Not np.unique, which compares a million objects with each other to sort them.
+    groups = sorted(set(values.tolist()), reverse=alone)
+    return groups if alone or len(groups) > 1 else []
 
 
 def _count(columns: Mapping[str, NDArray[Any]], chosen: NDArray[np.bool_], grouping: str, group: str) -> GroupLosses:

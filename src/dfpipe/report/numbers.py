@@ -214,8 +214,10 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
     ledger = read_ledger(tables, fingerprint, columns=columns)
     runs = _latest_runs(ledger)
     run_id = run_id or next(iter(runs), None)
-    failed = failed_videos(ledger)
-    listed = failed.select(["video_id", "status", "reason"]).slice(0, MAX_FAILURES).to_pylist()
+    failed = failed_videos(ledger.select(["video_id", "status", "reason"]))
+    listed = failed.slice(0, MAX_FAILURES).to_pylist()
+    counted = ledger.select(["status", *FRAMES, *FACES, *SECONDS, "size_bytes"])
+    of_run = counted.filter(pc.equal(ledger["run_id"], run_id)) if run_id else None
     return Report(
         store=tables.url,
         fingerprint=fingerprint,
@@ -223,8 +225,8 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
         runs=runs,
         made_at=datetime.now(UTC),
         videos=ledger.num_rows,
-        whole=_account(ledger, settings.report),
-        run=_account(ledger.filter(pc.equal(ledger["run_id"], run_id)), settings.report) if run_id else None,
+        whole=_account(counted, settings.report),
+        run=_account(of_run, settings.report) if of_run is not None else None,
         losses=count_losses(
             {
                 name: _strings(ledger[name]) if pa.types.is_string(ledger[name].type) else _integers(ledger[name])
@@ -240,8 +242,12 @@ def make_report(settings: Settings, *, run_id: str | None = None) -> Report:
 
 
 def _latest_runs(ledger: pa.Table) -> tuple[str, ...]:
-    known = ledger.filter(pc.is_valid(ledger["run_id"])).group_by("run_id").aggregate([("finished_at", "max")])
-    newest = known.sort_by([("finished_at_max", "descending"), ("run_id", "ascending")])
+    wrote = ledger.select(["run_id", "finished_at"]).filter(pc.is_valid(ledger["run_id"]))
+    newest = (
+        wrote.group_by("run_id")
+        .aggregate([("finished_at", "max")])
+        .sort_by([("finished_at_max", "descending"), ("run_id", "ascending")])
+    )
     return tuple(newest["run_id"].slice(0, MAX_RUNS).to_pylist())
 
 
@@ -292,12 +298,13 @@ def _per(amount: float, seconds: float) -> float | None:
 
 def _distributions(ledger: pa.Table) -> list[Distribution]:
     labels, found = _strings(ledger["label"]), []
+    groups = {label: labels == label for label in sorted(set(labels.tolist()), reverse=True)}
     for column, (measure, unit) in MEASURES.items():
         values = pc.cast(ledger[column], pa.float64()).to_numpy()
         known = np.isfinite(values)
         if not known.any():
             continue
-        by_label = {str(label): values[known & (labels == label)] for label in np.unique(labels)[::-1]}
+        by_label = {label: values[known & chosen] for label, chosen in groups.items()}
         spreads = [_spread("all", values[known]), *(_spread(*one) for one in by_label.items() if len(one[1]))]
         found.append(Distribution(measure, unit, tuple(spreads), _histogram(by_label)))
     return found
@@ -333,7 +340,7 @@ def _histogram(by_label: Mapping[str, NDArray[np.float64]]) -> Histogram:
 def _formats(ledger: pa.Table) -> list[FormatCount]:
     found = []
     for column, fact in FORMATS.items():
-        known = ledger.filter(pc.is_valid(ledger[column]))
+        known = ledger.select([column, "label"]).filter(pc.is_valid(ledger[column]))
         videos: dict[str, dict[str, int]] = {}
         for one in known.group_by([column, "label"]).aggregate([([], "count_all")]).to_pylist():
             value = one[column]
@@ -350,5 +357,7 @@ def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    values: NDArray[np.object_] = column.to_numpy()
+    """Return the values; equal ones are one object, as a million of their own would take more than all numbers."""
+    encoded = column.dictionary_encode().combine_chunks()
+    values: NDArray[np.object_] = np.array(encoded.dictionary.to_pylist(), object)[encoded.indices.to_numpy()]
     return values

@@ -33,7 +33,15 @@ from dfpipe.settings.loading import load_settings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
 from dfpipe.settings.section import without_password
-from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
+from dfpipe.settings.selection import Selection
+from dfpipe.settings.services import (
+    ClusterOptions,
+    ClusterSettings,
+    DaskSettings,
+    MlflowSettings,
+    PrefectSettings,
+    S3Settings,
+)
 from dfpipe.settings.train import (
     FeatureSettings,
     ForestSettings,
@@ -47,6 +55,8 @@ from dfpipe.settings.train import (
 __all__ = [
     "STAGES",
     "CascadeSettings",
+    "ClusterOptions",
+    "ClusterSettings",
     "CropSettings",
     "DaskSettings",
     "DetectorSettings",
@@ -75,6 +85,7 @@ __all__ = [
     "RetinafaceSettings",
     "S3Settings",
     "SamplingSettings",
+    "Selection",
     "Settings",
     "SplitSettings",
     "Stage",

@@ -18,7 +18,9 @@ __all__ = ["load_settings"]
 
 ENV_PREFIX = "DFPIPE_"
 # Read by other parts of the project, not settings of a run.
-ENV_NOT_SETTINGS = frozenset({"DFPIPE_CONFIG", "DFPIPE_MODELS", "DFPIPE_SHARED_DATA", "DFPIPE_REQUIRE_SERVICES"})
+ENV_NOT_SETTINGS = frozenset(
+    {"DFPIPE_CONFIG", "DFPIPE_GIT_REVISION", "DFPIPE_MODELS", "DFPIPE_SHARED_DATA", "DFPIPE_REQUIRE_SERVICES"}
+)
 MEMBER = re.compile(r"<[^>]*>\.")
 
 
@@ -91,6 +93,9 @@ def _parse(text: str, name: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
+        if _hides(name):
+            # The parser's own words quote the value.
+            raise SettingsError(f"{name} got a hidden value, which is not a YAML value; quote it") from None
         raise SettingsError(f"{name} got {text!r}, which is not a YAML value; quote it") from error
 
 
@@ -109,6 +114,12 @@ def _is_secret(key: str) -> bool:
     return any(word in key.lower() for word in ("secret", "token"))
 
 
+def _hides(key: str) -> bool:
+    """Say whether the value of a key may hold a secret, as written in the settings, a variable or ``--set``."""
+    path = key.lower().replace("__", ".")
+    return _is_secret(key) or path == "s3" or "dask.cluster" in path
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     written, known = _written(first["loc"])
@@ -120,10 +131,10 @@ def _explain(error: ValidationError) -> str:
     value = first["input"]
     if first["type"] == "union_tag_invalid":
         return f"setting '{key}.name' got {first['ctx']['tag']!r}, expected one of {first['ctx']['expected_tags']}"
-    if _is_secret(key) or key == "s3":
-        got = "a hidden value"
+    if isinstance(value, (dict, list)) and key != "s3":
+        got = f"a {type(value).__name__}"
     else:
-        got = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else repr(value)
+        got = "a hidden value" if _hides(key) else repr(value)
     return f"setting {key!r} got {got}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

@@ -28,8 +28,10 @@ class Settings(Section):
     """Local folder for servers' databases, logs and pid files."""
     layout: Literal["auto", "ffpp", "celebdf", "dfdc", "csv"] = "auto"
     """Layout of the source; auto finds it out."""
-    videos_per_shard: int = Field(64, ge=1)
-    """Videos handled by one Prefect task and written as one shard."""
+    shard_bytes: int = Field(128 * 2**20, ge=1)
+    """Bytes of pictures that one shard should hold, by what the ledger says a video takes."""
+    videos_per_shard: int = Field(256, ge=1)
+    """Most videos in one shard, however little they take."""
     extract: ExtractSettings = ExtractSettings()
     """Frames and faces."""
     limits: LimitSettings = LimitSettings()

@@ -1,10 +1,12 @@
 """Servers that a run talks to."""
 
-from pydantic import Field, SecretStr, model_validator
+from typing import Any
+
+from pydantic import Field, Secret, SecretStr, model_validator
 
 from dfpipe.settings.section import Address, Section
 
-__all__ = ["DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
+__all__ = ["ClusterOptions", "ClusterSettings", "DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
 
 
 class MlflowSettings(Section):
@@ -27,15 +29,43 @@ class PrefectSettings(Section):
     """Prefect API; null starts a local server for the time of the run (or uses that of `dfpipe up`)."""
 
 
+class ClusterOptions(Secret[dict[str, Any]]):
+    """Keyword arguments of which any may hold a password, at any depth: only their names are shown."""
+
+    def _display(self) -> str:
+        return ", ".join(f"{name}: **********" for name in self.get_secret_value())
+
+
+class ClusterSettings(Section):
+    """A cluster that a run makes for itself, on Kubernetes, by SSH or in a cloud."""
+
+    class_path: str
+    """Class of the cluster, such as dask_kubernetes.operator.KubeCluster or distributed.SSHCluster."""
+    options: ClusterOptions = ClusterOptions({})
+    """Keyword arguments of the class; their values are never shown, as any may hold a secret."""
+
+
 class DaskSettings(Section):
     """Where per-video work happens."""
 
     scheduler: str | None = None
     """Address of a running scheduler (tcp://…); null starts workers on this machine."""
+    cluster: ClusterSettings | None = None
+    """Cluster to make for the length of the run; null makes none. Not together with a scheduler."""
+    patience_seconds: float = Field(300, gt=0)
+    """How long to wait for the first worker of a scheduler or cluster."""
     workers: int | None = Field(None, ge=1)
-    """Local worker processes; null is one for each core this process may use."""
+    """Local worker processes; null is one for as many cores as a worker has threads."""
+    threads: int = Field(1, ge=1)
+    """Threads of a local worker. Several share its memory, and the blame when it dies."""
     memory_per_worker: str = "auto"
-    """Memory limit of a local worker, such as 2GiB; auto divides what the machine has."""
+    """Memory limit of a local worker, such as 2GiB; auto divides what this process may use."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DaskSettings":
+        if self.scheduler is not None and self.cluster is not None:
+            raise ValueError("dask.scheduler and dask.cluster are both set; set the one that is not meant to null")
+        return self
 
 
 class S3Settings(Section):
@@ -50,7 +80,9 @@ class S3Settings(Section):
     secret_access_key: SecretStr | None = None
     """Secret key."""
     session_token: SecretStr | None = None
-    """Token of temporary credentials."""
+    """Token of temporary credentials. These three end with the run that outlives them: see profile."""
+    profile: str | None = None
+    """Profile of the AWS files whose keys are renewed when they expire (role, SSO, credential_process)."""
     anonymous: bool = False
     """Send unsigned requests (public buckets)."""
 
@@ -63,4 +95,11 @@ class S3Settings(Section):
             raise ValueError("s3.access_key_id and s3.secret_access_key go together; set both or neither")
         if self.session_token and not self.access_key_id:
             raise ValueError("s3.session_token belongs to a key; set s3.access_key_id and s3.secret_access_key too")
+        if self.profile and self.access_key_id:
+            raise ValueError(
+                "got both s3.profile and s3.access_key_id, expected one of them; "
+                "set the profile if its keys are temporary, the key otherwise"
+            )
+        if self.anonymous and self.profile:
+            raise ValueError("got s3.profile and s3.anonymous, expected one of them; anonymous requests have no key")
         return self

@@ -2,6 +2,7 @@
 
 from dfpipe.shards.schemas import (
     CATALOG,
+    CLAIMS,
     DETECTIONS,
     EXTRACTED,
     FACE_VIDEOS,
@@ -15,10 +16,11 @@ from dfpipe.shards.schemas import (
     Table,
     VideoStatus,
 )
-from dfpipe.shards.tables import ShardFile, Tables, open_tables
+from dfpipe.shards.tables import SettledWork, Tables, VideoKey, open_tables
 
 __all__ = [
     "CATALOG",
+    "CLAIMS",
     "DETECTIONS",
     "EXTRACTED",
     "FACES",
@@ -29,9 +31,10 @@ __all__ = [
     "REJECTIONS",
     "SCHEMAS",
     "VIDEOS",
-    "ShardFile",
+    "SettledWork",
     "Table",
     "Tables",
+    "VideoKey",
     "VideoStatus",
     "open_tables",
 ]

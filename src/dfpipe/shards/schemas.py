@@ -12,13 +12,16 @@ from dfpipe.errors import VideoFault
 
 __all__ = [
     "CATALOG",
+    "CLAIMS",
     "DETECTIONS",
     "EXTRACTED",
     "FACES",
     "FACE_VIDEOS",
     "FEATURES",
+    "FILTERED_BY",
     "FRAMES",
     "LANDMARKS",
+    "PICTURES",
     "REJECTIONS",
     "SCHEMAS",
     "VIDEOS",
@@ -26,7 +29,7 @@ __all__ = [
     "VideoStatus",
 ]
 
-Table = Literal["catalog", "frames", "detections", "faces", "face_videos", "videos", "features"]
+Table = Literal["catalog", "claims", "frames", "detections", "faces", "face_videos", "videos", "features"]
 
 EXTRACTED: tuple[Table, ...] = ("frames", "detections", "faces", "face_videos", "videos")
 """Tables that the faces stage writes, in the order of their commits: the ledger is last, as planning reads it."""
@@ -51,6 +54,40 @@ REJECTIONS: dict[str, str] = {
 """Why a face that was found is not kept; each is counted under the first reason that holds."""
 
 
+PICTURES = frozenset({"jpeg", "crop_png", "mp4"})
+"""Columns of files within files: compressed by themselves, and nearly all of a table's bytes."""
+
+FILTERED_BY = frozenset(
+    {
+        "video_id",
+        "content_id",
+        "attempt",
+        "frame_index",
+        "track",
+        "pts_seconds",
+        "score",
+        "size_px",
+        "sharpness",
+        "brightness",
+        "yaw_degrees",
+        "status",
+        "shard",
+        "width",
+        "height",
+        "frame_rate",
+        "num_frames",
+        "duration_seconds",
+        "size_bytes",
+        "finished_at",
+        "dataset",
+        "label",
+        "manipulation",
+        "compression",
+    }
+)
+"""Columns whose smallest and largest values stand in the table's log, so that readers need not open every file."""
+
+
 def _field(name: str, kind: Any, doc: str, *, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"doc": doc})
 
@@ -69,6 +106,16 @@ CATALOG = pa.schema(
         _field("size_bytes", pa.int64(), "size of the file in bytes"),
         _field("content_id", pa.string(), "hash of the bytes, or the object store's etag"),
         _field("modified", pa.string(), "last change as the file system or object store tells it"),
+    ]
+)
+
+CLAIMS = pa.schema(
+    [
+        _field("video_id", pa.string(), "key of the video"),
+        _field("content_id", pa.string(), "content that was worked on"),
+        _field("attempt", pa.int32(), "as in videos"),
+        _field("shard", pa.string(), "name of the files whose rows count for this attempt, and no others"),
+        _field("fingerprint", pa.string(), "settings of the stage"),
     ]
 )
 
@@ -155,6 +202,11 @@ VIDEOS = pa.schema(
     [
         _field("video_id", pa.string(), "key of the video"),
         _field("content_id", pa.string(), "content this row speaks of"),
+        _field(
+            "attempt",
+            pa.int32(),
+            "1, and one more each time that it was done again under the same settings; only the last stands here",
+        ),
         _field("status", pa.string(), "the one state in which the video ended"),
         _field("reason", pa.string(), "why, in a sentence; empty when ok"),
         _field("container", pa.string(), "container format", nullable=True),
@@ -184,6 +236,8 @@ VIDEOS = pa.schema(
         _field("faces_kept", pa.int32(), "of those, kept"),
         *(_field(f"faces_rejected_{name}", pa.int32(), f"of those, {doc}") for name, doc in REJECTIONS.items()),
         _field("size_bytes", pa.int64(), "size of the file"),
+        _field("stored_bytes", pa.int64(), "bytes of its pictures and clips in the other tables"),
+        _field("limits", pa.string(), "hash of the limits that it was held against"),
         _field(
             "cpu_seconds",
             pa.float64(),
@@ -214,6 +268,7 @@ FEATURES = pa.schema(
 
 SCHEMAS: dict[Table, pa.Schema] = {
     "catalog": CATALOG,
+    "claims": CLAIMS,
     "frames": FRAMES,
     "detections": DETECTIONS,
     "faces": FACES,

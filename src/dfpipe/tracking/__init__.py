@@ -1,16 +1,39 @@
 """Tracking: trainings and models in MLflow."""
 
-from dfpipe.tracking.connection import Tracking, open_tracking, tracking_uri
+from dfpipe.tracking.connection import Tracking, find_tracking, open_tracking, tracking_uri
+from dfpipe.tracking.lineage import (
+    READ_BY_TRAINING,
+    AffectedTraining,
+    find_trainings,
+    forgotten_by,
+    mark_training,
+    remove_names,
+    versions_in_use,
+    versions_of,
+    versions_tags,
+)
 from dfpipe.tracking.registry import load_champion, point_alias
-from dfpipe.tracking.training import TrainingRecord, find_finished, record_training
+from dfpipe.tracking.training import SETTINGS_TAG, TrainingRecord, find_finished, latest_settings, record_training
 
 __all__ = [
+    "READ_BY_TRAINING",
+    "SETTINGS_TAG",
+    "AffectedTraining",
     "Tracking",
     "TrainingRecord",
     "find_finished",
+    "find_tracking",
+    "find_trainings",
+    "forgotten_by",
+    "latest_settings",
     "load_champion",
+    "mark_training",
     "open_tracking",
     "point_alias",
     "record_training",
+    "remove_names",
     "tracking_uri",
+    "versions_in_use",
+    "versions_of",
+    "versions_tags",
 ]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from dfpipe.errors import ServiceError
 from dfpipe.settings import MlflowSettings
 
-__all__ = ["Tracking", "importing_mlflow", "open_tracking", "tracking_errors", "tracking_uri"]
+__all__ = ["Tracking", "find_tracking", "importing_mlflow", "open_tracking", "tracking_errors", "tracking_uri"]
 
 PROBE_SECONDS = 5
 ROOT_TAG = "dfpipe.artifact_root"
@@ -74,9 +74,46 @@ def open_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) 
         MLflow cannot be reached, or refuses.
     """
     uri = tracking_uri(settings, state=state)
-    root = artifact_root if "://" in artifact_root else str(Path(artifact_root).absolute())
     if settings.tracking_uri is None:
         _make_folder(state / "mlflow")
+    client = _connect(uri)
+    with tracking_errors("open", uri):
+        experiment_id = _experiment(client, settings.experiment, _absolute(artifact_root))
+    return Tracking(client, uri, experiment_id, settings)
+
+
+def find_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) -> Tracking | None:
+    """Connect to MLflow as `open_tracking` does, but make nothing: no database and no experiment.
+
+    Returns
+    -------
+    Tracking or None
+        None where there is no experiment yet.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    uri = tracking_uri(settings, state=state)
+    # A client makes the database that it is pointed to.
+    if not _is_http(uri) and not Path(uri.removeprefix("sqlite:///").removeprefix("file://")).exists():
+        return None
+    client = _connect(uri)
+    root = _absolute(artifact_root)
+    with tracking_errors("open", uri):
+        for name in (settings.experiment, f"{settings.experiment} ({root})"):
+            experiment = client.get_experiment_by_name(name)
+            if experiment is not None and experiment.tags.get(ROOT_TAG, root) == root:
+                return Tracking(client, uri, str(experiment.experiment_id), settings)
+    return None
+
+
+def _absolute(artifact_root: str) -> str:
+    return artifact_root if "://" in artifact_root else str(Path(artifact_root).absolute())
+
+
+def _connect(uri: str) -> Any:
     if _is_http(uri):
         _probe(uri)
     _quiet_environment()
@@ -86,9 +123,7 @@ def open_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) 
     _quiet_loggers()
     # A database's store is imported, and its tables are made, when the first client is.
     with tracking_errors("open", uri), importing_mlflow():
-        client = MlflowClient(uri, registry_uri=uri)
-        experiment_id = _experiment(client, settings.experiment, root)
-    return Tracking(client, uri, experiment_id, settings)
+        return MlflowClient(uri, registry_uri=uri)
 
 
 @contextmanager

@@ -24,7 +24,10 @@ from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
-__all__ = ["TrainingRecord", "find_finished", "record_training"]
+__all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training", "rows_sha256"]
+
+SETTINGS_TAG = "dfpipe.training_settings"
+"""Tag of a training with what it depends on beside its rows."""
 
 METRICS_PER_REQUEST = 500
 WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
@@ -122,7 +125,10 @@ def record_training(
                 "candidates": len(search.ranking),
                 "best": winner.candidate.name,
             },
-            tags={"dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest()},
+            tags={
+                "dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest(),
+                "dfpipe.rows_sha256": rows_sha256(data),
+            },
         )
         metrics = {**_prefixed("val_", search.best.mean), **_test_metrics(winner)}
         folder = Path(scratch, "run")
@@ -167,6 +173,37 @@ def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None
             if stands and model_exists(tracking, record.model_name, record.model_version):
                 return record
     return None
+
+
+def latest_settings(tracking: Tracking) -> str | None:
+    """Return the hash of settings (tag `SETTINGS_TAG`) of the newest training that ended well, empty where it has none.
+
+    Returns
+    -------
+    str or None
+        None where no training ended well.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    """
+    with tracking_errors("search", tracking.uri):
+        runs = tracking.client.search_runs(
+            [tracking.experiment_id],
+            "tags.`dfpipe.fingerprint` LIKE '%' AND attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return runs[0].data.tags.get(SETTINGS_TAG, "") if runs else None
+
+
+def rows_sha256(data: TrainingData) -> str:
+    """Hash the rows that a training reads: their values, labels, videos and groups of people, in their order."""
+    hashed = hashlib.sha256(json.dumps([*data.video_ids, str(data.X.dtype), *data.X.shape]).encode())
+    for array in (data.X, data.y, data.video, data.groups):
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
 
 
 def _record(tracking: Tracking, run: Any) -> TrainingRecord:

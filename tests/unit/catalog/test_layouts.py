@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from dfpipe.catalog import Video, read_catalog
+from dfpipe.catalog import Video, to_videos
+from dfpipe.catalog import read_catalog as read_table
 from dfpipe.errors import CatalogError
 
 FFPP = {
@@ -45,6 +46,10 @@ CSV = {
     "anna.mp4": "anna",
     "videos/fakes/1.mov": "anna as ben",
 }
+
+
+def read_catalog(root, **options):
+    return to_videos(read_table(root, **options))
 
 
 def by_id(videos: list[Video]) -> dict[str, Video]:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfpipe.catalog import read_catalog
+from dfpipe.catalog import read_catalog, to_videos
+from dfpipe.catalog._batches import as_table
 from dfpipe.catalog._entry import Entry, stem
 from dfpipe.catalog._ffpp import entries
-from dfpipe.catalog._listing import File, Listing
+from dfpipe.catalog._listing import FILES, Listing, list_files
 from dfpipe.errors import CatalogError, StoreError
 from dfpipe.settings import S3Settings
 from dfpipe.storage import open_location
@@ -20,8 +21,8 @@ from dfpipe.storage import open_location
 TWO = {"metadata.csv": "video,label\na.mp4,real\nb.mp4,fake\n", "a.mp4": "aaaa", "b.mp4": "bbbb"}
 
 
-def ids(videos):
-    return {video.video_id: video.content_id for video in videos}
+def ids(catalog):
+    return dict(zip(catalog["video_id"].to_pylist(), catalog["content_id"].to_pylist(), strict=True))
 
 
 def test_missing_and_empty_roots(place):
@@ -56,7 +57,7 @@ def test_whole_bucket_as_root(bucket, s3):
         read_catalog(root)
     root.fs.mv(bucket.root.path + "/a.mp4", root.path + "/a.mp4")
     root.fs.pipe_file(f"{root.path}/metadata.csv", b"video,label\na.mp4,real\n")
-    assert read_catalog(root, layout="csv")[0].video_id == f"{root.path}/original/a"
+    assert read_catalog(root, layout="csv")["video_id"].to_pylist() == [f"{root.path}/original/a"]
 
 
 def as_nobody(action):
@@ -110,7 +111,7 @@ def test_links_are_followed_and_circles_end(folder, tmp_path):
     (root / "YouTube-real").symlink_to(elsewhere)
     (root / "again").symlink_to(root)
     (elsewhere / "back").symlink_to(root)
-    videos = read_catalog(folder.root)
+    videos = to_videos(read_catalog(folder.root))
     assert [video.video_id for video in videos] == ["celebdf/original/00001", "celebdf/original/00002"]
     assert videos[0].content_id == videos[1].content_id
     assert videos[1].size_bytes == 8
@@ -130,7 +131,7 @@ def test_folder_markers_of_a_bucket_are_not_videos(bucket, caplog):
 
 def test_sizes_and_urls(place):
     place.fill(TWO)
-    video = read_catalog(place.root)[0]
+    video = to_videos(read_catalog(place.root))[0]
     assert video.size_bytes == 4
     assert video.url == f"{place.root.url}/b.mp4"
     assert place.root.fs.cat_file(video.url) == b"bbbb"
@@ -159,13 +160,12 @@ def test_content_id_follows_the_bytes(place):
 
 def test_touching_a_file_rehashes_it_to_the_same_content(folder, monkeypatch):
     folder.fill(TWO)
-    before = read_catalog(folder.root)
-    known = {video.video_id: video for video in before}
+    before = known = read_catalog(folder.root)
     hashed = []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: hashed.append(file.name) or digest(file, kind))
 
-    assert read_catalog(folder.root, known=known) == before
+    assert read_catalog(folder.root, known=known).equals(before)
     assert hashed == []
 
     path = Path(folder.root.path, "a.mp4")
@@ -173,7 +173,7 @@ def test_touching_a_file_rehashes_it_to_the_same_content(folder, monkeypatch):
     after = read_catalog(folder.root, known=known)
     assert hashed == [str(path)]
     assert ids(after) == ids(before)
-    assert after != before
+    assert not after.equals(before)
 
     path.write_text("aaab")
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 2))
@@ -190,7 +190,7 @@ def test_a_row_of_another_place_spares_nothing(folder, tmp_path):
         (moved / path).write_bytes(content if path.endswith("csv") else content.upper())
         stat = (Path(folder.root.path) / path).stat()
         os.utime(moved / path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    after = read_catalog(open_location(moved, S3Settings()), known={video.video_id: video for video in before})
+    after = read_catalog(open_location(moved, S3Settings()), known=before)
     assert not set(ids(after).values()) & set(ids(before).values())
 
 
@@ -207,6 +207,53 @@ def test_nothing_of_a_video_is_downloaded_from_a_bucket(bucket, monkeypatch):
     monkeypatch.setattr(fs, "_call_s3", spy)
     assert len(read_catalog(bucket.root)) == 2
     assert [key for method, key in sent if method == "get_object"] == ["data/metadata.csv"]
+
+
+def test_a_listing_of_many_pages_and_batches_is_whole_and_sorted(place, monkeypatch):
+    """Fails if only the first page of a bucket's listing is read, or only the first batch of rows is kept."""
+    monkeypatch.setattr("dfpipe.catalog._batches.BATCH_ROWS", 7)
+    names = [f"YouTube-real/{number:05}.mp4" for number in range(30)]
+    place.fill({name: name for name in reversed(names)})
+    if not place.root.is_local:
+        call = place.root.fs.call_s3
+        monkeypatch.setattr(place.root.fs, "call_s3", lambda *args, **more: call(*args, MaxKeys=8, **more))
+    catalog = read_catalog(place.root)
+    assert catalog["video_id"].to_pylist() == [f"celebdf/original/{number:05}" for number in range(30)]
+    assert [url.removeprefix(place.root.url + "/") for url in catalog["url"].to_pylist()] == names
+    assert len(set(ids(catalog).values())) == 30
+
+
+def test_only_what_changed_is_hashed_and_every_hash_finds_its_video(folder):
+    """Fails if hashes are handed out in another order than that of the videos they belong to."""
+    files = {f"YouTube-real/{number:02}.mp4": f"content {number}" for number in range(9)}
+    folder.fill(files)
+    before = read_catalog(folder.root)
+    folder.fill({f"YouTube-real/{number:02}.mp4": f"other content {number}" for number in (2, 3, 7)})
+    folder.fill({"YouTube-real/045.mp4": "new"})
+    after = read_catalog(folder.root, known=before)
+    assert after.equals(read_catalog(folder.root))
+    changed = {name for name, content in ids(after).items() if ids(before).get(name) != content}
+    assert changed == {f"celebdf/original/{name}" for name in ("02", "03", "07", "045")}
+
+
+def test_a_name_that_is_no_text(folder):
+    folder.fill(TWO)
+    root = os.fsencode(folder.root.path)
+    Path(os.fsdecode(root + b"/na\xefve.txt")).write_text("nobody needs it")
+    assert len(read_catalog(folder.root)) == 2
+    Path(os.fsdecode(root + b"/na\xefve.mp4")).write_text("a video")
+    with pytest.raises(CatalogError, match=r"na\\udcefve.mp4' is not UTF-8; rename it"):
+        read_catalog(folder.root)
+
+
+def test_a_folder_below_begins_and_ends_where_its_paths_do(folder):
+    folder.fill(dict.fromkeys(("a.mp4", "a/1.mp4", "a/b/2.mp4", "a0/3.mp4", "a-/4.mp4", "b/5.mp4", "ä/6.mp4"), ""))
+    listing = list_files(folder.root)
+    assert listing.folders() == {"a", "a0", "a-", "b", "ä"}
+    assert listing.below("a").files["path"].to_pylist() == ["1.mp4", "b/2.mp4"]
+    assert listing.below("ä").files["path"].to_pylist() == ["6.mp4"]
+    assert "a/1.mp4" in listing
+    assert "1.mp4" not in listing
 
 
 numbers = st.integers(0, 20).map("{:03}".format)
@@ -233,8 +280,8 @@ ffpp_paths = st.one_of(
 @settings(deadline=None)
 @given(st.sets(ffpp_paths))
 def test_every_path_of_the_scheme_is_one_video_with_an_id_of_its_own(paths):
-    file = File("", 0, "", "")
-    found = entries(Listing(open_location("data", S3Settings()), dict.fromkeys(sorted(paths), file)))
+    files = as_table(((path, 0, "", "") for path in sorted(paths)), FILES)
+    found = list(entries(Listing(open_location("data", S3Settings()), files)))
     assert {entry.path for entry in found} == paths
     assert len({entry.video_id for entry in found}) == len(paths)
     for entry in found:

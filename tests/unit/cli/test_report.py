@@ -7,7 +7,7 @@ import pytest
 from dfpipe.plan import plan_faces
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_video, write_catalog
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog
 
 EVIL = "d/[bold]x\x1b[2J"
 
@@ -23,7 +23,7 @@ def store(tmp_path):
         | {"num_frames": 200, "codec": "h264", "faces_found": 7, "faces_kept": 7, "run_id": "run-1"},
         EVIL: {"status": "corrupt", "reason": "a reason that is long " * 10, "run_id": "run-1"},
     }
-    finish_faces(tables, plan_faces(videos, tables, settings.extract, videos_per_shard=2), columns=columns)
+    finish_faces(tables, plan_faces(as_catalog(videos), tables, settings), columns=columns)
     return settings
 
 

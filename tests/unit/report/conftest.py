@@ -5,7 +5,7 @@ import pytest
 from dfpipe.plan import plan_faces
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import finish_faces, make_video, write_catalog
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog
 
 FACTS = {
     "container": "mov",
@@ -82,9 +82,7 @@ def finish(settings, tables):
 
     def finish(catalog, columns):
         write_catalog(tables, catalog)
-        todo = plan_faces(
-            [video for video in catalog if video.video_id in columns], tables, settings.extract, videos_per_shard=100
-        )
+        todo = plan_faces(as_catalog([video for video in catalog if video.video_id in columns]), tables, settings)
         finish_faces(tables, todo, columns={name: {"run_id": "second"} | row for name, row in columns.items()})
 
     return finish

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from dfpipe.catalog import read_catalog
+from dfpipe.catalog import read_catalog, to_videos
 from dfpipe.errors import SettingsError
 from dfpipe.settings import S3Settings
 from dfpipe.storage import open_location
@@ -31,7 +31,7 @@ def decode(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("layout", ["ffpp", "celebdf", "dfdc"])
 def test_the_adapters_read_it_like_the_real_thing(tmp_path, layout):
     report = write_dataset(tmp_path / "set", num_identities=5, layout=layout, **SMALL)
-    videos = read_catalog(open_location(tmp_path / "set", S3Settings()))
+    videos = to_videos(read_catalog(open_location(tmp_path / "set", S3Settings())))
     assert {video.dataset for video in videos} == {layout}
     assert sum(video.label == "real" for video in videos) == report.num_real == 5
     assert sum(video.label == "fake" for video in videos) == report.num_fake == (4 if layout == "celebdf" else 5)

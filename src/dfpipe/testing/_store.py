@@ -1,4 +1,4 @@
-"""What tests of several rooms share; nothing but tests imports this."""
+"""Rows and tables as a run leaves them, and what a machine has for tests."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,17 @@ import pyarrow as pa
 
 from dfpipe.catalog import Video, VideoRef
 from dfpipe.fingerprint import fingerprint
-from dfpipe.plan import FacesPlan, feature_fingerprint
-from dfpipe.services._manager import unused_port as free_port
-from dfpipe.settings import FeatureSettings
+from dfpipe.plan import FacesPlan, FeaturesPlan, feature_fingerprint
+from dfpipe.provenance import Provenance
+from dfpipe.settings import FeatureSettings, LimitSettings
 from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
+from dfpipe.stages import write_stage
 
 __all__ = [
+    "BY",
+    "as_catalog",
     "finish_faces",
-    "free_port",
+    "finish_features",
     "ledger_row",
     "make_row",
     "make_video",
@@ -29,13 +32,17 @@ __all__ = [
 ]
 
 
+BY = Provenance("r")
+"""A run of no importance."""
+
+
 def shared_data() -> Path | None:
     """Return the folder of real videos, None where there is none.
 
     It is the one that ``DFPIPE_SHARED_DATA`` names, else ``shared/data`` beside the checkout.
     """
     named = os.environ.get("DFPIPE_SHARED_DATA")
-    folder = Path(named) if named else Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "data"
     return folder.resolve() if folder.is_dir() else None
 
 
@@ -73,10 +80,16 @@ def make_video(name: str, content: str = "c0", **more: Any) -> Video:
     return Video(**values | more)
 
 
+def as_catalog(videos: Sequence[Video]) -> pa.Table:
+    """Return these videos as rows of the catalog, sorted by video_id."""
+    ordered = sorted(videos, key=lambda video: video.video_id)
+    columns = {name: [getattr(video, name) for video in ordered] for name in SCHEMAS["catalog"].names}
+    return pa.table(columns, schema=SCHEMAS["catalog"])
+
+
 def write_catalog(tables: Tables, videos: Sequence[Video]) -> None:
     """Store these videos as the catalog."""
-    columns = {name: [getattr(video, name) for video in videos] for name in SCHEMAS["catalog"].names}
-    tables.replace("catalog", pa.table(columns, schema=SCHEMAS["catalog"]), run_id="r")
+    tables.replace("catalog", as_catalog(videos), by=BY)
 
 
 def make_row(table: Table, **columns: Any) -> dict[str, Any]:
@@ -96,7 +109,13 @@ def _nothing(kind: pa.DataType) -> Any:
 
 def ledger_row(video: VideoRef, *, status: VideoStatus = "ok", **columns: Any) -> dict[str, Any]:
     """Return a ledger row that says nothing of the video but how it ended; any column can be given otherwise."""
-    known = {"video_id": video.video_id, "content_id": video.content_id, "size_bytes": video.size_bytes}
+    known = {
+        "video_id": video.video_id,
+        "content_id": video.content_id,
+        "size_bytes": video.size_bytes,
+        "attempt": getattr(video, "attempt", 1),
+    }
+    known["limits"] = fingerprint(LimitSettings())
     return make_row("videos", **known | {"status": status, "run_id": "r"} | columns)
 
 
@@ -118,12 +137,26 @@ def finish_faces(
     columns
         What else to write, by video_id.
     """
-    for shard in plan.shards:
+    write_stage(tables, plan.stage)
+    for shard in plan.shards():
         rows = [
-            ledger_row(video, **{"status": status, "shard": shard.name, **(columns or {}).get(video.video_id, {})})
-            for video in shard.videos
+            ledger_row(video, **{"status": status, **(columns or {}).get(video.video_id, {})}) for video in shard.videos
         ]
-        tables.commit([tables.write_shard("videos", rows, fingerprint=plan.fingerprint, shard=shard.name)], run_id="r")
+        keys = [video.key for video in shard.videos]
+        works = tables.settle({"videos": rows}, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        tables.commit(works, by=BY)
+
+
+def finish_features(tables: Tables, plan: FeaturesPlan) -> None:
+    """Commit a feature row without values for every planned video."""
+    write_stage(tables, plan.stage)
+    for shard in plan.works():
+        rows = [
+            make_row("features", video_id=video_id, content_id=content_id, feature=plan.settings.name, dtype="|u1")
+            for video_id, content_id, _ in shard.videos
+        ]
+        works = tables.settle({"features": rows}, shard.videos, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        tables.commit(works, by=BY)
 
 
 def write_features(
@@ -144,5 +177,6 @@ def write_features(
         for video, content, frame, values in rows
     ]
     stage = feature_fingerprint(feature, faces_fingerprint)
-    shard = fingerprint(rows)
-    tables.commit([tables.write_shard("features", table, fingerprint=stage, shard=shard)], run_id="r")
+    keys = sorted({(video, content, 1) for video, content, _, _ in rows})
+    works = tables.settle({"features": table}, keys, fingerprint=stage, shard=fingerprint(rows), by=BY)
+    tables.commit(works, by=BY)

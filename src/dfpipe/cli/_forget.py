@@ -1,0 +1,99 @@
+"""The command that takes videos and people out of a store."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, print_table, read_settings, say_json, waiting
+from dfpipe.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dfpipe.forget import Receipt, Search
+    from dfpipe.tracking import AffectedTraining
+
+__all__: list[str] = []
+
+
+@app.command()
+def forget(
+    videos: Annotated[
+        list[str] | None, typer.Option("--video", metavar="ID", help="A video, by its video_id; may be repeated.")
+    ] = None,
+    identities: Annotated[
+        list[str] | None,
+        typer.Option("--identity", metavar="ID", help="A person, as target or source of the catalog; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: Config = None,
+    overrides: Overrides = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take videos, or all videos of a person, out of the store for good, and mark the models trained on them."""
+    from dfpipe.forget import forget as take_out
+    from dfpipe.forget import look_for
+
+    if not videos and not identities:
+        raise SettingsError("nothing was named; say what to forget with --video ID or --identity ID")
+    settings = read_settings(config, overrides)
+    with waiting("looking for it"):
+        found = look_for(settings, videos=videos or (), identities=identities or ())
+    if not yes and json_output:
+        say_json({"done": False, "videos": found.videos, "rows": found.rows, "trainings": found.trainings})
+        return
+    if not json_output:
+        print_search(found)
+    if not yes:
+        typer.confirm("Forget it all? This cannot be undone.", abort=True, err=True)
+    with waiting("forgetting"):
+        receipt = take_out(settings, found)
+    if json_output:
+        say_json({"done": True, **asdict(receipt)})
+    else:
+        print_receipt(receipt)
+
+
+def print_search(found: "Search") -> None:
+    """Print what stands in the store, and what happens to it."""
+    table = RichTable("to forget", "", box=None)
+    for video_id in found.videos:
+        table.add_row("video", escape(video_id))
+    for name, number in found.rows.items():
+        table.add_row(f"rows of {name}", str(number))
+    for training in found.trainings:
+        table.add_row("to mark", escape(name_training(training)))
+    print_table(table)
+    out.print(
+        "Older versions of these tables that need the files in which they stand cannot be read any more, so that "
+        "`dfpipe run --at` has no more rows for trainings that read those versions.",
+        soft_wrap=True,
+    )
+
+
+def print_receipt(receipt: "Receipt") -> None:
+    """Print what was done and what is left to do."""
+    if not receipt.did_anything:
+        out.print("nothing was left to do")
+        return
+    rows = ", ".join(f"{number} of {table}" for table, number in receipt.rows.items()) or "none"
+    for name, text in (
+        ("rows deleted", rows),
+        ("bytes gone", f"{receipt.size_bytes} in {receipt.files} files; their other rows stand in new files"),
+        ("names gone", f"{receipt.log_entries} log entries, {receipt.reports} reports, {receipt.artifacts} artifacts"),
+        ("receipt", f"receipts/{receipt.id}.json in the store; it names nobody"),
+    ):
+        out.print(f"[bold]{name:<16}[/]{text}", soft_wrap=True)
+    for training in receipt.trainings:
+        out.print(f"[bold]{'marked':<16}[/]{escape(name_training(training))}", soft_wrap=True)
+    if receipt.trainings:
+        out.print("Models keep what they learned: train anew with `dfpipe run`, then delete these in MLflow.")
+    out.print("If a run was under way meanwhile, say the same once more when it has ended.", soft_wrap=True)
+
+
+def name_training(training: "AffectedTraining") -> str:
+    """Return a training and its model in words."""
+    model = "" if training.model_name is None else f"{training.model_name} version {training.model_version}, "
+    return f"{model}run {training.run_id}: trained or judged on {training.videos} of these videos"

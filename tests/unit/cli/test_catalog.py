@@ -1,0 +1,45 @@
+"""What a data set holds, on the terminal and as JSON."""
+
+import json
+
+import pytest
+
+from dfpipe.catalog import read_catalog
+from dfpipe.settings import S3Settings
+from dfpipe.storage import open_location
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    # Two fakes of anna by ben: one pair of people. Cleo is met by nobody.
+    (folder / "metadata.csv").write_text(
+        "video,label,target,source\nanna.mp4,real,anna,\nben.mp4,real,ben,\ncleo.mp4,real,cleo,\n"
+        "one.mp4,fake,anna,ben\ntwo.mp4,fake,anna,ben\n"
+    )
+    for name in ("anna", "ben", "cleo", "one", "two"):
+        (folder / f"{name}.mp4").write_bytes(name.encode() * 1000)
+    return folder
+
+
+def test_the_kinds_of_videos_and_the_people_are_counted(dfpipe, source):
+    code, text, _ = dfpipe("catalog", str(source))
+    assert code == 0
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "data fake fake 2" in lines
+    assert "data original real 3" in lines
+    assert lines[-1] == "5 videos, 1.7e-05 GB, 3 people in 2 groups that share nobody"
+
+
+def test_json_has_every_row_of_the_catalog(dfpipe, source):
+    rows = json.loads(dfpipe("catalog", str(source), "--json")[1])
+    assert rows == read_catalog(open_location(source, S3Settings())).to_pylist()
+    assert len(rows) == 5
+
+
+def test_nothing_there_is_an_error_in_json_too(dfpipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, text, _ = dfpipe("catalog", "empty", "--json")
+    assert code == 2
+    assert "no files under" in text
