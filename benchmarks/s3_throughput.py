@@ -63,9 +63,10 @@ def measure(s3: S3Settings, options: argparse.Namespace) -> None:
     works = []
     for number, rows in enumerate(shards):
         videos = sorted({(row["video_id"], row["content_id"], 1) for row in rows})
-        works += tables.settle({"faces": rows}, videos, fingerprint="f", shard=f"kept{number}", by=BY)
+        ledger = [make_row("videos", video_id=video, content_id=content, attempt=1) for video, content, _ in videos]
+        works += tables.settle({"faces": rows, "videos": ledger}, videos, fingerprint="f", shard=f"kept{number}", by=BY)
     tables.commit(works, by=BY)
-    files = [file for work in works for file in work.files]
+    files = [file for work in works for file in work.files if file.table == "faces"]
     folder = tables.location("faces")
     keys = [f"{folder.path}/{file.path}" for file in files]
     content = folder.child(files[0].path).read_bytes()
