@@ -33,6 +33,7 @@ __all__ = [
     "UserError",
     "VideoError",
     "VideoFault",
+    "VideoStatus",
 ]
 
 VideoFault = Literal[
@@ -48,6 +49,9 @@ VideoFault = Literal[
     "crashed",
 ]
 """Why a video could not be used; the same words stand in the ledger's ``status`` column."""
+
+VideoStatus = Literal["ok", "no_face", VideoFault]
+"""The one state in which a video ends, for a given fingerprint."""
 
 
 class DfpipeError(Exception):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dfpipe.catalog import VideoRef
 from dfpipe.detections import KnownFaces, as_stored, face_columns
-from dfpipe.errors import VideoError, VideoFault
+from dfpipe.errors import VideoError, VideoFault, VideoStatus
 from dfpipe.faces import (
     Face,
     Quality,
@@ -29,7 +29,7 @@ from dfpipe.faces import (
 )
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import ExtractSettings, FilterSettings, LimitSettings, S3Settings
-from dfpipe.shards import REJECTIONS, VideoStatus
+from dfpipe.shards import REJECTIONS
 from dfpipe.storage import open_location, storage_errors
 from dfpipe.video import Frame, VideoFile, VideoInfo, choose_frames, open_source, open_video
 

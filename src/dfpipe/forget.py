@@ -16,8 +16,9 @@ from dfpipe.forgotten import Forgotten, Kind, load_forgotten, remember_forgotten
 from dfpipe.provenance import Provenance, make_provenance
 from dfpipe.settings import Settings
 from dfpipe.shards import SCHEMAS, Table, Tables, open_tables
-from dfpipe.shards.erase import ROWS, count_rows, erase, find_pairs
+from dfpipe.shards.erase import count_rows, erase, find_pairs
 from dfpipe.shards.log import VisibleFile
+from dfpipe.shards.tables import ROW_TABLES
 from dfpipe.storage import open_location, storage_errors
 from dfpipe.tracking import AffectedTraining, find_trainings, mark_training, remove_names
 from dfpipe.training import find_store_tracking
@@ -127,7 +128,7 @@ def look_for(settings: Settings, *, videos: Sequence[str] = (), identities: Sequ
     tracking = find_store_tracking(settings)
     if tracking is not None:
         trainings = find_trainings(tracking, _is_named(meant, found))
-    rows = {table: number for table in ROWS if (number := count_rows(tables, table, pairs))}
+    rows = {table: number for table in ROW_TABLES if (number := count_rows(tables, table, pairs))}
     return Search(tuple(sorted(found)), rows, tuple(trainings), marks)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dfpipe.catalog import VideoRef
 from dfpipe.dataset import join_features
-from dfpipe.errors import CatalogError, ModelNotFoundError
+from dfpipe.errors import CatalogError, ModelNotFoundError, VideoStatus
 from dfpipe.extract import decode_crop, extract_fingerprint
 from dfpipe.features import compute
 from dfpipe.isolation import extract_isolated
@@ -16,7 +16,6 @@ from dfpipe.models import Bundle, predict_proba
 from dfpipe.models.metrics import THRESHOLD
 from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import FrameSettings, LimitSettings, S3Settings
-from dfpipe.shards import VideoStatus
 from dfpipe.storage import open_location, storage_errors
 
 __all__ = ["Verdict", "judge"]

@@ -5,8 +5,7 @@ from typing import get_args
 import pytest
 
 from dfpipe import errors
-from dfpipe.errors import DfpipeError, UserError, VideoError, VideoFault
-from dfpipe.shards.schemas import VideoStatus
+from dfpipe.errors import DfpipeError, UserError, VideoError, VideoFault, VideoStatus
 
 CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, Exception)]
 
@@ -18,6 +17,7 @@ CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issu
         ("CatalogError", ValueError),
         ("StoreError", OSError),
         ("LossError", RuntimeError),
+        ("IncompleteError", RuntimeError),
         ("TrainingDataError", ValueError),
         ("ModelNotFoundError", LookupError),
         ("ServiceError", RuntimeError),

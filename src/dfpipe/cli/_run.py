@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from dfpipe.cli._app import (
     say_json,
     waiting,
 )
-from dfpipe.errors import SettingsError
+from dfpipe.errors import SettingsError, VideoStatus
 from dfpipe.settings import Selection, Settings, Stage
 
 if TYPE_CHECKING:
@@ -45,23 +45,6 @@ class Until(StrEnum):
     train = "train"
 
 
-class Status(StrEnum):
-    """States in which a video ends."""
-
-    ok = "ok"
-    no_face = "no_face"
-    empty = "empty"
-    corrupt = "corrupt"
-    truncated = "truncated"
-    unsupported = "unsupported"
-    filtered = "filtered"
-    few_frames = "few_frames"
-    too_large = "too_large"
-    too_long = "too_long"
-    timeout = "timeout"
-    crashed = "crashed"
-
-
 UntilOption = Annotated[Until, typer.Option("--until", help="Last stage.")]
 VideosOption = Annotated[
     list[str] | None,
@@ -75,8 +58,12 @@ SinceOption = Annotated[
     typer.Option("--since", metavar="DATE", help="Only videos changed then or later, as 2026-11-24 or with a time."),
 ]
 RetryOption = Annotated[
-    list[Status] | None,
-    typer.Option("--retry", help="Do again the videos that ended in this state; may be repeated."),
+    list[str] | None,
+    typer.Option(
+        "--retry",
+        metavar="STATUS",
+        help=f"Do again the videos that ended so ({', '.join(get_args(VideoStatus))}); may be repeated.",
+    ),
 ]
 
 
@@ -193,13 +180,16 @@ def read_selection(
                 "videos": videos or [],
                 "datasets": datasets or [],
                 "since": since,
-                "retry": [str(one) for one in retry or []],
+                "retry": retry or [],
             }
         )
     except ValidationError as error:
-        raise SettingsError(
-            f"--since got {since!r}, expected a date such as 2026-11-24 or a time such as 2026-11-24T06:30"
-        ) from error
+        first = error.errors()[0]
+        if first["loc"][0] == "since":
+            expected = "a date such as 2026-11-24 or a time such as 2026-11-24T06:30"
+        else:
+            expected = f"one of {', '.join(get_args(VideoStatus))}"
+        raise SettingsError(f"--{first['loc'][0]} got {first['input']!r}, expected {expected}") from error
 
 
 def execute(settings: Settings, until: Stage, selection: Selection, *, at: str | None = None) -> "RunSummary":

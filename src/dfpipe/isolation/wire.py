@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, get_args
 import pyarrow as pa
 
 from dfpipe.catalog import VideoRef
+from dfpipe.errors import VideoStatus
 from dfpipe.extract import DETECTION_VERSION, VideoRows
 from dfpipe.extract import VERSION as EXTRACT_VERSION
 from dfpipe.fingerprint import fingerprint
-from dfpipe.shards import SCHEMAS, VideoStatus
+from dfpipe.shards import SCHEMAS
 
 __all__ = ["LENGTH", "VERSION", "decode_rows", "encode_rows", "frame", "read_frame", "tells_of_no_memory"]
 

@@ -14,7 +14,6 @@ from dfpipe.shards.schemas import (
     SCHEMAS,
     VIDEOS,
     Table,
-    VideoStatus,
 )
 from dfpipe.shards.tables import SettledWork, Tables, VideoKey, open_tables
 
@@ -35,6 +34,5 @@ __all__ = [
     "Table",
     "Tables",
     "VideoKey",
-    "VideoStatus",
     "open_tables",
 ]

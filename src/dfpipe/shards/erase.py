@@ -23,16 +23,13 @@ from dfpipe.provenance import Provenance
 from dfpipe.shards.files import shard_name
 from dfpipe.shards.log import Change, TableLog, VisibleFile
 from dfpipe.shards.schemas import SCHEMAS, Table
-from dfpipe.shards.tables import READERS, STAGE_TABLES, Tables
+from dfpipe.shards.tables import READERS, ROW_TABLES, STAGE_TABLES, Tables
 from dfpipe.storage import Location, storage_errors
 
-__all__ = ["ROWS", "Erased", "Pair", "count_rows", "erase", "find_pairs"]
+__all__ = ["Erased", "Pair", "count_rows", "erase", "find_pairs"]
 
 Pair = tuple[str, str]
 """video_id and content_id."""
-
-ROWS: tuple[Table, ...] = ("claims", *(table for stage in STAGE_TABLES for table in stage))
-"""Tables with rows of video and content, the catalog aside."""
 
 LOG_ENTRY = re.compile(r"(\d{20})(?:\.checkpoint(?:\.[\w-]+)*)?\.(json|parquet)")
 """Names of commits and checkpoints in a table's log; the version first."""
@@ -107,13 +104,13 @@ def erase(tables: Tables, is_meant: Callable[[pa.Table], pa.Array], *, by: Prove
     rows: dict[Table, int] = dict.fromkeys(SCHEMAS, 0)
     while True:
         pairs = find_pairs(tables, is_meant)
-        for table in ROWS if pairs else ():
+        for table in ROW_TABLES if pairs else ():
             rows[table] += count_rows(tables, table, pairs)
             tables.delete_videos(table, pairs, by=by)
         hidden = {table: _hidden_files(tables, table, is_meant) for table in SCHEMAS}
         names = {
             (file.fingerprint, name)
-            for table in ROWS
+            for table in ROW_TABLES
             for file in hidden[table]
             if file.fingerprint is not None and (name := shard_name(file.path)) is not None
         }

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from dfpipe.errors import VideoFault
-
 __all__ = [
     "CATALOG",
     "CLAIMS",
@@ -26,16 +24,12 @@ __all__ = [
     "SCHEMAS",
     "VIDEOS",
     "Table",
-    "VideoStatus",
 ]
 
 Table = Literal["catalog", "claims", "frames", "detections", "faces", "face_videos", "videos", "features"]
 
 EXTRACTED: tuple[Table, ...] = ("frames", "detections", "faces", "face_videos", "videos")
 """Tables that the faces stage writes, in the order of their commits: the ledger is last, as planning reads it."""
-
-VideoStatus = Literal["ok", "no_face", VideoFault]
-"""The one state in which a video ends, for a given fingerprint."""
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 """The five points of a face, in the order in which detectors give them; left and right are the picture's."""

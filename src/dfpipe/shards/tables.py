@@ -43,7 +43,7 @@ from dfpipe.shards.log import Change, TableLog, VisibleFile
 from dfpipe.shards.schemas import EXTRACTED, SCHEMAS, Table
 from dfpipe.storage import Location, arrow_file_system, delta_options, open_location, storage_errors
 
-__all__ = ["SettledWork", "Tables", "VideoKey", "open_tables"]
+__all__ = ["ROW_TABLES", "SettledWork", "Tables", "VideoKey", "open_tables"]
 
 READERS = 8
 """Files read at once: requests to a store are mostly waiting."""
@@ -53,6 +53,9 @@ BY_CHANCE = frozenset({"run_id", "finished_at", "cpu_seconds", "decode_seconds",
 
 STAGE_TABLES: tuple[tuple[Table, ...], ...] = (EXTRACTED, ("features",))
 """Tables of each stage, in the order of their commits."""
+
+ROW_TABLES: tuple[Table, ...] = ("claims", *(table for stage in STAGE_TABLES for table in stage))
+"""All tables but the catalog: their rows are of a video and its content, under a fingerprint."""
 
 VideoKey = tuple[str, str, int]
 """video_id, content_id and attempt: what is done once under one fingerprint."""
@@ -448,10 +451,7 @@ class Tables:
         return sorted({file.fingerprint for file in files if file.fingerprint is not None})
 
     def add_later_columns(self) -> None:
-        """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them.
-
-        Not for several at the same time: a commit fails when the columns change under it.
-        """
+        """Give tables that an earlier dfpipe began the columns that came since; its rows have nulls in them."""
         for table, schema in SCHEMAS.items():
             opened = self._open(table)
             if opened is None:

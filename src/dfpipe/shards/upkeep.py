@@ -1,7 +1,7 @@
 """Keeping a store in shape: small files merged, settings dropped that nobody needs, and their bytes given back."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from dfpipe.provenance import Provenance
 from dfpipe.shards.files import LEFT_OVER_AFTER, MERGED, shard_name, without_fingerprint
 from dfpipe.shards.log import Change, TableLog, VisibleFile
 from dfpipe.shards.schemas import SCHEMAS, Table
-from dfpipe.shards.tables import READERS, STAGE_TABLES, Tables
+from dfpipe.shards.tables import READERS, ROW_TABLES, Tables
 from dfpipe.storage import storage_errors
 
 __all__ = [
@@ -35,9 +35,6 @@ __all__ = [
     "merge_records",
     "vacuum",
 ]
-
-ALL: tuple[Table, ...] = ("claims", *(table for stage in STAGE_TABLES for table in stage))
-"""Tables that are written in files of one's own, in the order in which they are merged."""
 
 RECORDS: tuple[Table, ...] = ("claims", "videos")
 """Tables of which a run reads every row to know what there is to do."""
@@ -211,7 +208,9 @@ def merge_records(tables: Tables, *, target_bytes: int, by: Provenance) -> list[
     return compact(tables, target_bytes=target_bytes, by=by, only=RECORDS)
 
 
-def compact(tables: Tables, *, target_bytes: int, by: Provenance, only: Collection[Table] = ALL) -> list[Compacted]:
+def compact(
+    tables: Tables, *, target_bytes: int, by: Provenance, only: Collection[Table] = ROW_TABLES
+) -> list[Compacted]:
     """Merge small files of a partition until they are near a size; rows stay as they are, sorted.
 
     A file is small when it has less than half of the target, and less than half of `MOST_ROWS`. Merging is safe while
@@ -235,15 +234,15 @@ def compact(tables: Tables, *, target_bytes: int, by: Provenance, only: Collecti
     """
     for fingerprint in tables.fingerprints("claims"):
         tables.roll_forward(fingerprint, by=by)
-    # Before any ledger is merged: those of the claims that are finished are told by the names of its files.
-    is_finished = _finished_claims(tables)
-    before = {table: tables.log(table).files(tables.log(table).open()) for table in ALL if table in only}
+    # Before any ledger is merged, while the names of its files still tell most of what is finished.
+    unfinished = {(one, name) for one in tables.fingerprints("claims") for name in tables.unfinished(one)}
+    before = {table: tables.log(table).files(tables.log(table).open()) for table in ROW_TABLES if table in only}
     todo: dict[Table, list[list[VisibleFile]]] = {}
     for table, files in before.items():
         small = [file for file in files if _is_small(file, target_bytes)]
         if table == "claims":
-            # The others' files are how a run that died is found out.
-            small = [file for file in small if is_finished(file)]
+            # The files of the others are how a run that died is found out.
+            small = [file for file in small if (file.fingerprint, shard_name(file.path)) not in unfinished]
         todo[table] = list(_groups(small, target_bytes))
     progress.expect("merging", sum(len(groups) for groups in todo.values()))
     return [_compact_table(tables, table, before[table], todo[table], by) for table in before]
@@ -340,7 +339,7 @@ def drop(tables: Tables, fingerprints: Collection[str], *, by: Provenance) -> li
     dropped = []
     # The ledger first, so that nobody takes for done what is half gone; the claims last, so that nobody does again what
     # is still there in part.
-    for table in reversed(ALL):
+    for table in reversed(ROW_TABLES):
         log = tables.log(table)
         gone: list[VisibleFile] = []
 
@@ -357,27 +356,6 @@ def drop(tables: Tables, fingerprints: Collection[str], *, by: Provenance) -> li
 def _is_small(file: VisibleFile, target_bytes: int) -> bool:
     few_rows = file.rows is None or file.rows < MOST_ROWS / 2
     return file.fingerprint is not None and file.size_bytes < target_bytes / 2 and few_rows
-
-
-def _finished_claims(tables: Tables) -> Callable[[VisibleFile], bool]:
-    """Return what tells whether the last commit of what a file claims was made."""
-    last = [stage[-1] for stage in STAGE_TABLES]
-    names = {
-        (fingerprint, name)
-        for table in last
-        for fingerprint in tables.fingerprints(table)
-        for name in tables.names(table, fingerprint)
-    }
-    logs = [(tables.log(table), tables.log(table).open()) for table in last]
-
-    def is_finished(file: VisibleFile) -> bool:
-        name = shard_name(file.path)
-        if name is None or (file.fingerprint, name) in names:
-            return True
-        # Its ledger rows may have been merged, or replaced by a later attempt.
-        return any(log.is_committed(opened, f"{file.fingerprint}/{name}") for log, opened in logs)
-
-    return is_finished
 
 
 def _compact_table(

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from dfpipe.catalog import Video, VideoRef
+from dfpipe.errors import VideoStatus
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import FacesPlan, FeaturesPlan, feature_fingerprint
 from dfpipe.provenance import Provenance
 from dfpipe.settings import FeatureSettings, LimitSettings
-from dfpipe.shards import SCHEMAS, Table, Tables, VideoStatus
+from dfpipe.shards import SCHEMAS, Table, Tables
 from dfpipe.stages import write_stage
 
 __all__ = [
