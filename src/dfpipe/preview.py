@@ -119,7 +119,7 @@ def _stages(settings: Settings, selection: Selection) -> Iterator[StagePlan]:
     missing = {"for new faces": new * len(features)}
     missing |= {f"without {one.settings.name}": one.todo.num_rows for one in features}
     reasons = {reason: number for reason, number in missing.items() if number}
-    yield StagePlan("features", sum(reasons.values()), sum(one.kept for one in features), "feature sets", reasons)
+    yield StagePlan("features", sum(reasons.values()), sum(one.kept for one in features), "sets of videos", reasons)
 
     if reasons:
         yield StagePlan("train", 1, 0, "training", {"rows will change": 1})

@@ -157,7 +157,7 @@ def test_the_command_asks_first(dfpipe, tables):
     code, out, err = dfpipe("forget", "--identity", "Anna", answer="n\n")
     assert code == 1
     assert "fake" in out
-    assert "rows of faces 4" in " ".join(out.split())
+    assert "4 of faces" in " ".join(out.split())
     assert "cannot be undone" in err
     assert "anna" in names(tables)
     code, out, _ = dfpipe("forget", "--identity", "Anna", answer="y\n")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
@@ -26,6 +27,7 @@ __all__ = [
     "app",
     "err",
     "out",
+    "print_row",
     "print_table",
     "progress_bars",
     "read_settings",
@@ -102,6 +104,11 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)
+
+
+def print_row(name: str, text: str) -> None:
+    """Print a name and what there is to say of it; never cut, as it may be copied."""
+    out.print(f"[bold]{name:<16}[/]{escape(text)}", soft_wrap=True)
 
 
 def print_table(table: RichTable) -> None:

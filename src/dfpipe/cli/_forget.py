@@ -4,14 +4,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table as RichTable
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, print_table, read_settings, say_json, waiting
+from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, print_row, read_settings, say_json, waiting
 from dfpipe.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dfpipe.forget import Receipt, Search
+    from dfpipe.shards import Table
     from dfpipe.tracking import AffectedTraining
 
 __all__: list[str] = []
@@ -58,14 +59,11 @@ def forget(
 
 def print_search(found: "Search") -> None:
     """Print what stands in the store, and what happens to it."""
-    table = RichTable("to forget", "", box=None)
     for video_id in found.videos:
-        table.add_row("video", escape(video_id))
-    for name, number in found.rows.items():
-        table.add_row(f"rows of {name}", str(number))
+        print_row("to forget", video_id)
+    print_row("rows", _count(found.rows))
     for training in found.trainings:
-        table.add_row("to mark", escape(name_training(training)))
-    print_table(table)
+        print_row("to mark", name_training(training))
     out.print(
         "Older versions of these tables that need the files in which they stand cannot be read any more, so that "
         "`dfpipe run --at` has no more rows for trainings that read those versions.",
@@ -78,19 +76,22 @@ def print_receipt(receipt: "Receipt") -> None:
     if not receipt.did_anything:
         out.print("nothing was left to do")
         return
-    rows = ", ".join(f"{number} of {table}" for table, number in receipt.rows.items()) or "none"
     for name, text in (
-        ("rows deleted", rows),
+        ("rows deleted", _count(receipt.rows)),
         ("bytes gone", f"{receipt.size_bytes} in {receipt.files} files; their other rows stand in new files"),
         ("names gone", f"{receipt.log_entries} log entries, {receipt.reports} reports, {receipt.artifacts} artifacts"),
         ("receipt", f"receipts/{receipt.id}.json in the store; it names nobody"),
     ):
-        out.print(f"[bold]{name:<16}[/]{text}", soft_wrap=True)
+        print_row(name, text)
     for training in receipt.trainings:
-        out.print(f"[bold]{'marked':<16}[/]{escape(name_training(training))}", soft_wrap=True)
+        print_row("marked", name_training(training))
     if receipt.trainings:
         out.print("Models keep what they learned: train anew with `dfpipe run`, then delete these in MLflow.")
     out.print("If a run was under way meanwhile, say the same once more when it has ended.", soft_wrap=True)
+
+
+def _count(rows: "Mapping[Table, int]") -> str:
+    return ", ".join(f"{number} of {table}" for table, number in rows.items()) or "none"
 
 
 def name_training(training: "AffectedTraining") -> str:

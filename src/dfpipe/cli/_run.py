@@ -20,6 +20,7 @@ from dfpipe.cli._app import (
     app,
     err,
     out,
+    print_row,
     progress_bars,
     read_settings,
     say_json,
@@ -267,11 +268,6 @@ def print_summary(summary: "RunSummary") -> None:
     """Print what a run found and did, a line for each thing."""
     for name, text in summary.rows():
         print_row(name, text)
-
-
-def print_row(name: str, text: str) -> None:
-    """Print a name and what there is to say of it; never cut, as it may be copied."""
-    out.print(f"[bold]{name:<16}[/]{escape(text)}", soft_wrap=True)
 
 
 def print_verdicts(verdicts: "list[Verdict]") -> None:

@@ -83,12 +83,11 @@ def tables(
     shown = RichTable("table", "fingerprint", box=None)
     for heading in ("rows", "files", "MB", "median file MB", "versions"):
         shown.add_column(heading, justify="right")
-    for heading in ("oldest commit", "newest commit", "settings"):
-        shown.add_column(heading)
+    shown.add_column("newest commit")
     for one in facts:
-        commits = [str(one.versions), *(f"{time:%Y-%m-%d %H:%M}" for time in (one.oldest_commit, one.newest_commit))]
+        commits = [str(one.versions), f"{one.newest_commit:%Y-%m-%d %H:%M}"]
         if not one.partitions:
-            shown.add_row(one.table, "", "0", "0", "0", "", *commits, "")
+            shown.add_row(one.table, "", "0", "0", "0", "", *commits)
         for number, part in enumerate(one.partitions):
             shown.add_row(
                 "" if number else one.table,
@@ -97,10 +96,12 @@ def tables(
                 str(part.files),
                 _mb(part.size_bytes),
                 _mb(part.median_file_bytes),
-                *(("", "", "") if number else commits),
-                known.get(part.fingerprint or "", ""),
+                *(("", "") if number else commits),
             )
     print_table(shown)
+    # Below the table and not in it: that would be wider than a terminal.
+    for fingerprint in sorted({part.fingerprint for one in facts for part in one.partitions if part.fingerprint}):
+        out.print(f"{fingerprint}  {known.get(fingerprint, 'settings not known')}", markup=False, soft_wrap=True)
     small = sum(part.small_files for one in facts for part in one.partitions if part.small_files >= MANY_SMALL_FILES)
     if small:
         out.print(f"{small} files are small, which makes readers slow: merge them with dfpipe compact")
