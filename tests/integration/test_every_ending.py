@@ -97,10 +97,11 @@ def corpus(tmp_path):
 
 def test_every_ending_is_written_down_once_and_the_sums_balance(corpus, tmp_path):
     refs = [VideoRef(f"d/{ending}", str(path), 1, f"c-{ending}") for ending, path in corpus.items()]
+    shard = Shard("s", tuple(refs), lenders=(None,) * len(refs))
     tables = open_tables(str(tmp_path / "store"), S3Settings())
     with open_engine(DaskSettings(workers=2)) as engine:
         result = extract_shard(
-            engine, tables, Shard("s", tuple(refs)), fingerprint="f", settings=SETTINGS, limits=LIMITS, by=BY
+            engine, tables, shard, fingerprint="f", settings=SETTINGS, limits=LIMITS, shard_bytes=2**20, by=BY
         )
     ledger = tables.read("videos").to_pylist()
     assert {row["video_id"]: row["status"] for row in ledger} == {f"d/{ending}": ending for ending in corpus}

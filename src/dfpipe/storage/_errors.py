@@ -44,7 +44,7 @@ CODES = {
     "EntityTooLarge": "the object is larger than the server takes; lower shard_bytes",
     "AccessDenied": DENIED,
     # Answers to HEAD have no body, so the server cannot say which of them it is.
-    "403": f"access denied; check {KEYS} and the key's rights on the bucket",
+    "403": f"access denied; check {KEYS}, that they have not expired, the key's rights on the bucket, and the clock",
 }
 """What the server's word for an error means."""
 
@@ -57,9 +57,9 @@ PHRASES = {
     "SSOTokenLoad": "there is no single sign-on yet; log in with `aws sso login`",
     # Arrow's words.
     "AWS Error EXPIRED_TOKEN": EXPIRED,
-    # Arrow asks by HEAD first, to which a wrong key, an expired token and a missing right are all the same answer.
-    "AWS Error ACCESS_DENIED during HeadObject": CODES["403"],
-    "AWS Error ACCESS_DENIED": DENIED,
+    # Arrow asks by HEAD first; and its client reads the answer to GET together with whatever its memory held behind
+    # it, so that the server's word is lost as often as not.
+    "AWS Error ACCESS_DENIED": CODES["403"],
     "AWS Error REQUEST_TIME_TOO_SKEWED": CODES["RequestTimeTooSkewed"],
     "AWS Error SLOW_DOWN": BUSY,
     "AWS Error SERVICE_UNAVAILABLE": BUSY,
