@@ -18,7 +18,8 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from dfpipe.services import find
-from dfpipe.testing import Corpus, DaskCluster, FaultyS3, Rule, disturb, make_row, wait_for
+from dfpipe.shards.upkeep import drop
+from dfpipe.testing import BY, Corpus, DaskCluster, FaultyS3, Rule, disturb, make_row, wait_for
 
 # A run takes seconds on a quiet machine; several of them on a busy one take longer than other tests may.
 pytestmark = [pytest.mark.slow, pytest.mark.services, pytest.mark.timeout(900)]
@@ -188,6 +189,27 @@ def test_a_commit_that_fails_after_its_claim_is_made_by_the_next_try(corpus, beh
     expect_whole(corpus, behind_proxy)
 
 
+def test_credentials_that_expire_in_the_middle(corpus, behind_proxy, proxy):
+    """The server's word for it, told in one line (storage.server_codes), and the plan's look at the ledger.
+
+    Without the first the line names the class of an error; without the second, everything is decoded again.
+    """
+    run = corpus.start(behind_proxy)
+    wait_for(lambda: len(behind_proxy.committed()) >= VIDEOS // 4 or run.poll() is not None, "the first shards")
+    proxy.inject(Rule("expired_token"))
+    line = one_line(corpus.end(run))
+    assert "credentials have expired; get new ones" in line
+    assert behind_proxy.strays() == []
+    committed = behind_proxy.committed()
+    assert 0 < len(committed) < VIDEOS
+
+    proxy.inject()
+    with decoded(corpus) as decodes:
+        assert corpus.run(behind_proxy).code == 0
+    assert committed.isdisjoint(decodes)
+    expect_whole(corpus, behind_proxy)
+
+
 @pytest.fixture
 def small_disk(corpus, name):
     """Mount a disk for a store, of half of the size that it needs; return what makes it large enough."""
@@ -293,3 +315,36 @@ def test_a_foreign_file_in_a_table_s_folder(corpus, copied):
     assert ended.code == 0, ended
     assert not decodes
     assert len(store.rows("features")) == 2 * corpus.expected["features"].total()
+
+
+def test_a_file_that_somebody_deleted(corpus, copied):
+    """Errors of the libraries told in one line that names the file (storage_errors in Tables.read_file).
+
+    Without it the run ends with 1 and calls it a defect. What is lost is made again after a drop.
+    """
+    store, tables = copied
+    first, *_ = sorted(tables.glob("faces/fingerprint=*/*.parquet"))
+    first.unlink()
+    line = one_line(corpus.run(store, OTHER_FEATURES))
+    assert f"cannot read {first}: no such file" in line
+
+    drop(store.tables, store.tables.fingerprints("claims"), by=BY)
+    assert corpus.run(store).code == 0
+    expect_whole(corpus, store)
+
+
+def test_a_ledger_that_somebody_removed(corpus, copied):
+    """The look at what ends a commit (Tables._expect_last_files).
+
+    Without it the run ends with 0, does nothing as all is claimed, and leaves the ledger empty.
+    """
+    store, tables = copied
+    shutil.rmtree(tables / "videos")
+    line = one_line(corpus.run(store))
+    assert "tables/videos has lost" in line
+    [fingerprint] = {row["fingerprint"] for row in store.rows("faces")}
+    assert f"`dfpipe vacuum --drop {fingerprint}`" in line
+
+    drop(store.tables, store.tables.fingerprints("claims"), by=BY)
+    assert corpus.run(store).code == 0
+    expect_whole(corpus, store)
