@@ -9,11 +9,10 @@ from prefect.cache_policies import NO_CACHE
 from dfpipe import dataset, training
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
-from dfpipe.models import Evaluation, SearchResult, TrainingData
+from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
-from dfpipe.training import Split
 from tasks._retry import TASK_OPTIONS
 
 __all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]

@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfpipe import __version__, progress
 from dfpipe.catalog import Video
@@ -16,6 +14,7 @@ from dfpipe.models import (
     Evaluation,
     Preprocessing,
     SearchResult,
+    Split,
     TrainingData,
     candidates,
     check_disjoint,
@@ -42,7 +41,6 @@ from dfpipe.tracking import (
 )
 
 __all__ = [
-    "Split",
     "artifact_root",
     "connect_tracking",
     "evaluate_best",
@@ -56,18 +54,6 @@ __all__ = [
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Which videos a model learns from and which it is judged on; no person stands on two sides."""
-
-    train_videos: NDArray[np.intp]
-    """Indices of the videos to learn from."""
-    test_videos: NDArray[np.intp]
-    """Indices of the held-out videos."""
-    folds: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
-    """(train, validation) indices inside ``train_videos``."""
 
 
 def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSettings) -> Split:
@@ -84,7 +70,11 @@ def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSet
     people = [video.identities for video in videos]
     for left, right in ((train, test), *folds):
         check_disjoint(left, right, groups=data.groups, identities=people)
-    return Split(train, test, tuple(folds))
+    return Split(
+        train_rows=data.rows_of(train),
+        test_rows=data.rows_of(test),
+        folds=tuple((data.rows_of(learnt), data.rows_of(held_out)) for learnt, held_out in folds),
+    )
 
 
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
@@ -103,7 +93,7 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Trai
 def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
     """Refit the best candidate of each kind of model on all training videos and score it on the held-out people."""
     best = (result.candidate for result in found.best_per_model.values())
-    return [refit_and_evaluate(data, split.train_videos, split.test_videos, candidate) for candidate in best]
+    return [refit_and_evaluate(data, split.train_rows, split.test_rows, candidate) for candidate in best]
 
 
 def record(
@@ -134,9 +124,8 @@ def record(
     return record_training(
         tracking,
         data=data,
-        train_videos=split.train_videos,
-        test_videos=split.test_videos,
-        split=settings.train.split,
+        split=split,
+        split_settings=settings.train.split,
         search=found,
         evaluations=evaluations,
         preprocessing=preprocessing,

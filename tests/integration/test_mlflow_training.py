@@ -23,6 +23,7 @@ from dfpipe.models import (
     Candidate,
     ColumnBlock,
     Preprocessing,
+    Split,
     TrainingData,
     grouped_folds,
     predict_proba,
@@ -75,17 +76,20 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
     )
     train, test = split_groups(data.groups, labels, test_fraction=SPLIT.test_fraction, seed=SPLIT.seed)
     folds = grouped_folds(data.groups, labels, folds=SPLIT.folds, seed=SPLIT.seed, videos=train)
-    found = search(data, folds, grid)
+    split = Split(
+        data.rows_of(train), data.rows_of(test), tuple((data.rows_of(one), data.rows_of(other)) for one, other in folds)
+    )
+    found = search(data, split.folds, grid)
     return Training(
         data,
         {
             "data": data,
-            "train_videos": train,
-            "test_videos": test,
-            "split": SPLIT,
+            "split": split,
+            "split_settings": SPLIT,
             "search": found,
             "evaluations": [
-                refit_and_evaluate(data, train, test, one.candidate) for one in found.best_per_model.values()
+                refit_and_evaluate(data, split.train_rows, split.test_rows, one.candidate)
+                for one in found.best_per_model.values()
             ],
             "preprocessing": Preprocessing(
                 extract=ExtractSettings(),

@@ -19,7 +19,7 @@ from dfpipe.models.search import (
     search,
 )
 from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
-from dfpipe.models.splits import check_disjoint, grouped_folds, identity_groups, split_groups
+from dfpipe.models.splits import Split, check_disjoint, grouped_folds, identity_groups, split_groups
 
 __all__ = [
     "Bundle",
@@ -34,6 +34,7 @@ __all__ = [
     "RunTasks",
     "Scores",
     "SearchResult",
+    "Split",
     "TrainingData",
     "VideoPrediction",
     "build",

@@ -5,16 +5,32 @@ appear with elsewhere. Groups are dealt out whole.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
 
-__all__ = ["check_disjoint", "grouped_folds", "identity_groups", "split_groups"]
+__all__ = ["Rows", "Split", "check_disjoint", "grouped_folds", "identity_groups", "split_groups"]
 
 Videos = NDArray[np.intp]
 """Indices of videos, in rising order."""
+
+Rows = NDArray[np.intp]
+"""Indices of rows, in rising order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Which rows a model learns from and which it is judged on."""
+
+    train_rows: Rows
+    """Rows to learn from."""
+    test_rows: Rows
+    """Held-out rows."""
+    folds: tuple[tuple[Rows, Rows], ...]
+    """(train, validation) rows inside ``train_rows``."""
 
 
 def identity_groups(identities: Sequence[tuple[str, ...]]) -> NDArray[np.int32]:

@@ -29,7 +29,9 @@ from dfpipe.settings.extract import (
     UniformSampling,
     WindowSampling,
 )
+from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
 from dfpipe.settings.loading import load_settings
+from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
 from dfpipe.settings.section import without_password
@@ -42,15 +44,8 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.train import (
-    FeatureSettings,
-    ForestSettings,
-    PixelsSettings,
-    ResidualSettings,
-    SplitSettings,
-    TrainSettings,
-    XgboostSettings,
-)
+from dfpipe.settings.split import SplitSettings
+from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",

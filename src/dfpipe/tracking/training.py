@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.data import REAL_AND_FAKE, TrainingData
 from dfpipe.models.evaluate import Evaluation
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
 from dfpipe.models.search import CandidateResult, SearchResult
+from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
@@ -58,9 +58,8 @@ def record_training(
     tracking: Tracking,
     *,
     data: TrainingData,
-    train_videos: NDArray[np.intp],
-    test_videos: NDArray[np.intp],
-    split: SplitSettings,
+    split: Split,
+    split_settings: SplitSettings,
     search: SearchResult,
     evaluations: Sequence[Evaluation],
     preprocessing: Preprocessing,
@@ -75,9 +74,9 @@ def record_training(
         Open connection.
     data
         All rows.
-    train_videos, test_videos
-        Indices of the videos on each side of the split.
     split
+        Which rows stand on which side.
+    split_settings
         How they were divided.
     search
         Every candidate, failed ones included; each becomes a child run.
@@ -115,13 +114,13 @@ def record_training(
         evaluated = {evaluation.candidate: evaluation for evaluation in evaluations}
         for rank, result in enumerate(search.ranking, start=1):
             _record_candidate(tracking, run_id, rank, result, evaluated.get(result.candidate))
-        split_json = _split_json(data, train_videos, test_videos, split)
+        split_json = _split_json(data, split, split_settings)
         _log(
             tracking,
             run_id,
             params={
-                **_data_params(data, train_videos, test_videos),
-                **{f"split.{name}": value for name, value in split.model_dump().items()},
+                **_data_params(data, split),
+                **{f"split.{name}": value for name, value in split_settings.model_dump().items()},
                 "candidates": len(search.ranking),
                 "best": winner.candidate.name,
             },
@@ -299,33 +298,30 @@ def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
     return {**evaluation.frame.named("test_frame_"), **evaluation.video.named("test_video_")}
 
 
-def _data_params(
-    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp]
-) -> dict[str, str | int]:
+def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
     labels = data.video_labels
     params: dict[str, str | int] = {
         "features": "+".join(block.feature for block in data.columns),
         "columns": data.X.shape[1],
         "dtype": str(data.X.dtype),
     }
-    for side, videos in (("train", train_videos), ("test", test_videos)):
+    for side, rows in (("train", split.train_rows), ("test", split.test_rows)):
+        videos = np.unique(data.video[rows])
         params |= {
             f"{side}.real_videos": int((labels[videos] == 0).sum()),
             f"{side}.fake_videos": int((labels[videos] == 1).sum()),
-            f"{side}.faces": len(data.rows_of(videos)),
+            f"{side}.faces": len(rows),
             f"{side}.groups": len(np.unique(data.groups[videos])),
         }
     return params
 
 
-def _split_json(
-    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp], split: SplitSettings
-) -> str:
+def _split_json(data: TrainingData, split: Split, settings: SplitSettings) -> str:
     sides = {
-        side: {data.video_ids[video]: int(data.groups[video]) for video in videos}
-        for side, videos in (("train", train_videos), ("test", test_videos))
+        side: {data.video_ids[video]: int(data.groups[video]) for video in np.unique(data.video[rows])}
+        for side, rows in (("train", split.train_rows), ("test", split.test_rows))
     }
-    return json.dumps({"by": "identity groups", **split.model_dump(), **sides}, indent=1, sort_keys=True) + "\n"
+    return json.dumps({"by": "identity groups", **settings.model_dump(), **sides}, indent=1, sort_keys=True) + "\n"
 
 
 def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:

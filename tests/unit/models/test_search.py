@@ -27,7 +27,8 @@ BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
 
 @pytest.fixture(scope="module")
 def folds(data):
-    return grouped_folds(data.groups, data.video_labels, folds=3, seed=0)
+    sides = grouped_folds(data.groups, data.video_labels, folds=3, seed=0)
+    return [(data.rows_of(train), data.rows_of(valid)) for train, valid in sides]
 
 
 def test_run_fold_scores_only_the_validation_side(data, folds):
@@ -90,7 +91,7 @@ def test_order_and_place_of_the_tasks_do_not_matter(data, folds):
 
 def test_refit_scores_held_out_videos_once(data):
     train, test = split_groups(data.groups, data.video_labels, test_fraction=0.25, seed=0)
-    evaluation = refit_and_evaluate(data, train, test, BOOSTED)
+    evaluation = refit_and_evaluate(data, data.rows_of(train), data.rows_of(test), BOOSTED)
     assert [one.video_id for one in evaluation.predictions] == [data.video_ids[video] for video in test]
     assert [one.label for one in evaluation.predictions] == data.video_labels[test].tolist()
     assert {one.frames for one in evaluation.predictions} == {3}
@@ -123,6 +124,6 @@ def test_grouped_splits_see_through_data_without_signal():
     scores = np.empty(videos)
     for train, valid in grouped_folds(data.groups, data.video_labels, folds=3, seed=0):
         rows = data.rows_of(valid)
-        proba = refit_and_evaluate(data, train, valid, forest).proba_frame
+        proba = refit_and_evaluate(data, data.rows_of(train), rows, forest).proba_frame
         scores[valid] = video_scores(proba, data.video[rows], videos)[valid]
     assert abs(roc_auc_score(data.video_labels, scores) - 0.5) < 0.1
