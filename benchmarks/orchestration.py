@@ -86,14 +86,13 @@ def measure(options: argparse.Namespace) -> dict[str, tuple[int, list[Taken]]]:
 def by_shard(engine: Engine, videos: int) -> Callable[[], None]:
     """Return a flow of a run's shape."""
     from prefect import flow, task
-    from prefect.cache_policies import NO_CACHE
     from prefect.task_runners import ThreadPoolTaskRunner
     from prefect.utilities.annotations import quote
 
     from flows._window import submit_within
-    from tasks._retry import TASK_OPTIONS
+    from tasks._options import TASK_OPTIONS
 
-    @task(name="extract nothing", cache_policy=NO_CACHE, **TASK_OPTIONS)
+    @task(name="extract nothing", **TASK_OPTIONS)
     def extract(engine: Engine, shard: Sequence[VideoRef]) -> int:
         written: int = engine.map_then_write(nothing, shard, write=len, lost=nothing, on_done=lambda: None)
         return written

@@ -77,19 +77,18 @@ def main() -> None:
 
 def make_run(address: str, videos: int):
     from prefect import flow, task
-    from prefect.cache_policies import NO_CACHE
     from prefect.task_runners import ThreadPoolTaskRunner
 
     from flows._window import submit_within
     from flows.run_here import last_words
-    from tasks._retry import TASK_OPTIONS
+    from tasks._options import TASK_OPTIONS
 
-    @task(name="extract little", tags=["faces"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+    @task(name="extract little", **TASK_OPTIONS)
     def extract(engine: Engine, shard: list[VideoRef]) -> int:
         written: int = engine.map_then_write(little, shard, write=len, lost=little, on_done=lambda: None)
         return written
 
-    @task(name="compute little", tags=["features"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+    @task(name="compute little", **TASK_OPTIONS)
     def compute(engine: Engine, shards: int) -> int:
         return sum(engine.run(one_of, range(shards), shared=bytes(RESULT_BYTES)))
 

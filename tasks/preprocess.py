@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from dfpipe import report, steps
 from dfpipe.engine import Engine
@@ -12,18 +11,18 @@ from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables, upkeep
-from tasks._retry import TASK_OPTIONS
+from tasks._options import TASK_OPTIONS
 
 __all__ = ["compute_features", "extract_faces", "finish_commits", "merge_records", "read_catalog", "write_report"]
 
 
-@task(name="read catalog", tags=["catalog"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="read catalog", **TASK_OPTIONS)
 def read_catalog(settings: Settings, tables: Tables, by: Provenance) -> pa.Table:
     """List the source and store the catalog."""
     return steps.refresh_catalog(settings, tables, by=by)
 
 
-@task(name="finish commits", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="finish commits", **TASK_OPTIONS)
 def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) -> int:
     """Finish what runs that died had claimed but not committed to every table; return how many shards."""
     return sum(tables.roll_forward(fingerprint, by=by) for fingerprint in fingerprints)
@@ -32,8 +31,6 @@ def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) 
 @task(
     name="extract faces",
     task_run_name="extract faces of {shard.name}",
-    # No tags: for them Prefect asks its server about limits before every run.
-    cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
 def extract_faces(
@@ -55,8 +52,6 @@ def extract_faces(
 @task(
     name="compute features",
     task_run_name="compute {plan.settings.name} features",
-    tags=["features"],
-    cache_policy=NO_CACHE,
     **TASK_OPTIONS,
 )
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Provenance) -> int:
@@ -64,13 +59,13 @@ def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Pro
     return steps.compute_features(engine, tables, plan, by=by)
 
 
-@task(name="merge records", tags=["recover"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="merge records", **TASK_OPTIONS)
 def merge_records(settings: Settings, tables: Tables, by: Provenance) -> None:
     """Merge the small files of ledger and claims once they are many: every run reads all of them."""
     upkeep.merge_records(tables, target_bytes=settings.shard_bytes, by=by)
 
 
-@task(name="write report", tags=["report"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="write report", **TASK_OPTIONS)
 def write_report(settings: Settings, tables: Tables, by: Provenance) -> report.Report:
     """Account for the store's videos and for those of this run, beside the tables."""
     made = report.make_report(settings, run_id=by.run_id)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from dfpipe import dataset, training
 from dfpipe.catalog import Video
@@ -13,12 +12,12 @@ from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
-from tasks._retry import TASK_OPTIONS
+from tasks._options import TASK_OPTIONS
 
 __all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
 
 
-@task(name="load rows", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="load rows", **TASK_OPTIONS)
 def load_rows(
     catalog: pa.Table, tables: Tables, settings: Settings, faces_fingerprint: str
 ) -> tuple[list[Video], TrainingData]:
@@ -26,25 +25,25 @@ def load_rows(
     return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)
 
 
-@task(name="split by identity", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="split by identity", **TASK_OPTIONS)
 def split_videos(videos: Sequence[Video], data: TrainingData, settings: Settings) -> Split:
     """Divide the videos so that nobody stands on two sides."""
     return training.split_videos(videos, data, settings.train.split)
 
 
-@task(name="search grid", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="search grid", **TASK_OPTIONS)
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Settings) -> SearchResult:
     """Try every candidate on every fold."""
     return training.search_grid(engine, data, split, settings.train)
 
 
-@task(name="evaluate on held-out people", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="evaluate on held-out people", **TASK_OPTIONS)
 def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
     """Refit the best of each kind of model and score it on people that it has never seen."""
     return training.evaluate_best(data, split, found)
 
 
-@task(name="record in MLflow", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="record in MLflow", **TASK_OPTIONS)
 def record_models(
     tracking: Tracking,
     settings: Settings,

@@ -1,6 +1,8 @@
-"""What a failed task deserves: another try when the world may have changed, none when it has not."""
+"""What all tasks have in common: above all another try when the world may have changed, and none when it has not."""
 
 from typing import Any
+
+from prefect.cache_policies import NO_CACHE
 
 from dfpipe.errors import ServiceError, StoreError, UserError
 
@@ -13,6 +15,7 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, StoreError | ServiceError) or not isinstance(error, UserError)
 
 
+# No tags: of each set of them Prefect asks its server whether there is a limit, which takes a second.
 TASK_OPTIONS: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": [1, 10],
@@ -20,4 +23,5 @@ TASK_OPTIONS: dict[str, Any] = {
     "retry_condition_fn": is_transient,
     # The store knows what is done; a second memory could only disagree with it.
     "persist_result": False,
+    "cache_policy": NO_CACHE,
 }

@@ -3,7 +3,7 @@
 import pytest
 
 from dfpipe.errors import CatalogError, StoreError, TrainingDataError
-from tasks._retry import is_transient
+from tasks._options import is_transient
 
 
 class Failed:
