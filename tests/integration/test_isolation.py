@@ -183,6 +183,15 @@ def test_a_child_that_cannot_start_is_a_defect(monkeypatch, tmp_path):
         isolate("tell_pid")
 
 
+@pytest.fixture
+def interruptible():
+    # Shells start what they put into the background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_takes_the_child_along():
     isolate("tell_pid")
     (child,) = children()

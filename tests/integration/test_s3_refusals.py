@@ -14,7 +14,7 @@ from dfpipe.testing import Rule
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-SOMEHOW_DENIED = "access denied; check s3.access_key_id and s3.secret_access_key, that they have not expired, "
+SOMEHOW_DENIED = "access denied, and why did not arrive; check s3.access_key_id and s3.secret_access_key, "
 
 
 def put(url, s3):

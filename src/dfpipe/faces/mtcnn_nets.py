@@ -35,7 +35,8 @@ SHA256: dict[NetName, str] = {
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
 INPUT_PX: dict[NetName, int | None] = {"pnet": None, "rnet": 24, "onet": 48}
-BLOCK_CHANNELS = 8
+BLOCK_CHANNELS = 16
+"""Channels that the runtime packs together with AVX-512; with AVX2 it packs 8, of which these are whole blocks too."""
 OPSET = 17
 IR_VERSION = 8
 

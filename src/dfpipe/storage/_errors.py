@@ -44,7 +44,7 @@ CODES = {
     "EntityTooLarge": "the object is larger than the server takes; lower shard_bytes",
     "AccessDenied": DENIED,
     # Answers to HEAD have no body, so the server cannot say which of them it is.
-    "403": f"access denied; check {KEYS}, that they have not expired, the key's rights on the bucket, and the clock",
+    "403": f"access denied, and why did not arrive; check {KEYS}, their age and rights on the bucket, and the clock",
 }
 """What the server's word for an error means."""
 
