@@ -1,6 +1,7 @@
 """A verdict is given only by a model whose rows this dfpipe makes, and only where there is a face."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from dfpipe.settings import (
     LimitSettings,
     PixelsSettings,
     S3Settings,
+    Settings,
     TemporalSettings,
+    TrainSettings,
 )
 from dfpipe.testing import make_row
 from dfpipe.verdict import judge
@@ -125,6 +128,23 @@ def test_a_model_of_video_rows_judges_the_video_in_one_row(video):
     assert X[0, [0, 48, 96, 144]].tolist() == [25, 15, 10, 40]
     assert X[0, [192, 192 + 97, 192 + 2 * 97, 192 + 3 * 97]].tolist() == [30, 0, 30, 30]
     assert (judged.score, judged.faces, judged.frame_scores) == (pytest.approx(0.9), 2, ())
+
+
+@pytest.mark.parametrize("rows", ["face", "video"])
+def test_a_training_reads_and_records_the_rows_that_the_settings_ask_for(monkeypatch, rows):
+    from dfpipe import training
+    from tasks.train import load_rows
+
+    settings = Settings(train=TrainSettings(features=[PIXELS], rows=rows))
+    read = []
+    monkeypatch.setattr("dfpipe.dataset.load_training_data", lambda *_, **how: read.append(how["rows"]))
+    load_rows.fn(None, None, settings, "faces")
+    recorded = []
+    monkeypatch.setattr(training, "record_training", lambda _, **how: recorded.append(how["preprocessing"]))
+    data = SimpleNamespace(columns=(ColumnBlock("pixels", 0, 48),), X=np.zeros((1, 48), np.uint8))
+    nothing = dict.fromkeys(("split", "found", "evaluations", "fingerprint"))
+    training.record(None, settings=settings, data=data, faces_fingerprint="faces", tags={}, **nothing)
+    assert (read, [one.rows for one in recorded]) == ([rows], [rows])
 
 
 def test_no_face_no_verdict(tmp_path):

@@ -77,7 +77,9 @@ def test_scale_and_place_change_nothing_but_the_place_in_the_frame(scale, shift)
 
 @pytest.mark.parametrize("degrees", [-170, -30, 10, 90, 179])
 def test_a_turn_in_the_picture_is_the_roll_and_nothing_else_of_the_shape(degrees):
-    before, after = (compute(face(points), GEOMETRY)[0] for points in (FRONTAL, turned(FRONTAL, degrees)))
+    # With a mouth askew, whose direction passes 180 degrees before that of the eyes does.
+    askew = FRONTAL + np.array([[0, 0], [0, 0], [3, 0], [0, 0], [0, 4]])
+    before, after = (compute(face(points), GEOMETRY)[0] for points in (askew, turned(askew, degrees)))
     assert after[ROLL] == pytest.approx(degrees, abs=1e-3)
     shape = [*range(10, 20), MOUTH_ROLL, YAW, 23, 24, MISFIT]
     np.testing.assert_allclose(after[shape], before[shape], atol=1e-3)
