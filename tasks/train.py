@@ -21,8 +21,10 @@ __all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_video
 def load_rows(
     catalog: pa.Table, tables: Tables, settings: Settings, faces_fingerprint: str
 ) -> tuple[list[Video], TrainingData]:
-    """Read the committed feature rows with their labels and people."""
-    return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)
+    """Read the committed feature rows with their labels and people, one a face or one a video."""
+    return dataset.load_training_data(
+        catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint, rows=settings.train.rows
+    )
 
 
 @task(name="split by identity", **TASK_OPTIONS)

@@ -112,6 +112,7 @@ def record(
     preprocessing = Preprocessing(
         extract=settings.extract.without_places(),
         features=tuple(settings.train.features),
+        rows=settings.train.rows,
         columns=data.columns,
         dtype="uint8" if data.X.dtype == np.uint8 else "float32",
         weights_sha256=open_detector(settings.extract.detector).weights_sha256,

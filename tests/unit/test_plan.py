@@ -360,3 +360,15 @@ def test_what_was_settled_and_not_committed_is_no_work(tables, monkeypatch):
     assert then.kept == {"done but for the commit, which the next run makes": 1}
     assert tables.roll_forward(first.fingerprint, by=BY) == 1
     assert plan_faces(catalog, tables, Settings()).kept == {"done": 1}
+
+
+def test_rows_of_videos_make_another_training():
+    both = [
+        (
+            training_fingerprint(catalog("a"), TrainSettings(rows=rows), faces_fingerprint="fp"),
+            training_settings_hash(TrainSettings(rows=rows), faces_fingerprint="fp"),
+        )
+        for rows in ("face", "video")
+    ]
+    assert both[0][0] != both[1][0]
+    assert both[0][1] != both[1][1]

@@ -1,9 +1,9 @@
 """All settings of a run."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dfpipe.settings.extract import ExtractSettings, LimitSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
@@ -50,3 +50,13 @@ class Settings(Section):
     """Workers."""
     s3: S3Settings = S3Settings()
     """Access to s3:// URLs."""
+
+    @model_validator(mode="after")
+    def _has_landmarks(self) -> Self:
+        needing = next((feature.name for feature in self.train.features if feature.needs_landmarks), None)
+        if needing is not None and not self.extract.detector.gives_landmarks:
+            raise ValueError(
+                f"train.features has {needing}, which needs landmarks, and detector {self.extract.detector.name} gives"
+                " none; choose another extract.detector.name, or take the feature set out"
+            )
+        return self

@@ -1,5 +1,7 @@
 """What a training is made of: feature sets, a split, and the candidates of the search."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
@@ -15,6 +17,9 @@ class TrainSettings(Section):
 
     features: list[FeatureSettings] = Field([PixelsSettings(), ResidualSettings()])
     """Feature sets joined side by side into the rows that models see."""
+    rows: Literal["face", "video"] = "face"
+    """One row for each face, and the mean of its faces' scores is a video's; or one row for each video, with mean,
+    deviation, least and greatest of every column over its faces."""
     split: SplitSettings = SplitSettings()
     """How videos are divided."""
     forest: ForestSettings | None = ForestSettings()
@@ -28,9 +33,12 @@ class TrainSettings(Section):
     def _at_least_one(self) -> "TrainSettings":
         if not self.features:
             raise ValueError("train.features is empty; name at least one feature set")
-        names = [feature.name for feature in self.features]
-        if len(set(names)) < len(names):
-            raise ValueError(f"train.features names {', '.join(names)}; expected each feature set once")
+        for place, feature in enumerate(self.features):
+            if feature in self.features[:place]:
+                raise ValueError(
+                    f"train.features has {feature.name} twice with the same options; "
+                    "take one out, or change its options"
+                )
         if self.forest is None and self.xgboost is None:
             raise ValueError("train.forest and train.xgboost are both null; leave at least one model in")
         return self
