@@ -15,7 +15,7 @@ from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
 from tasks._retry import TASK_OPTIONS
 
-__all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
+__all__ = ["evaluate", "evaluate_by_identity", "load_rows", "record_models", "search_grid", "split_videos"]
 
 
 @task(name="load rows", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
@@ -26,10 +26,11 @@ def load_rows(
     return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)
 
 
-@task(name="split by identity", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+@task(name="split", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
 def split_videos(videos: Sequence[Video], data: TrainingData, settings: Settings) -> Split:
-    """Divide the videos so that nobody stands on two sides."""
-    return training.split_videos(videos, data, settings.train.split)
+    """Divide the videos by the protocol in the settings, and refuse one that leaks."""
+    lists = settings.official_lists or settings.source
+    return training.split_videos(videos, data, settings.train.split, lists=lists)
 
 
 @task(name="search grid", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
@@ -44,6 +45,14 @@ def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Eval
     return training.evaluate_best(data, split, found)
 
 
+@task(name="evaluate by identity", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def evaluate_by_identity(
+    videos: Sequence[Video], data: TrainingData, settings: Settings, found: SearchResult
+) -> list[Evaluation]:
+    """Score the same candidates on people that they have never seen, to stand beside figures that leak."""
+    return training.evaluate_by_identity(videos, data, settings.train.split, found)
+
+
 @task(name="record in MLflow", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
 def record_models(
     tracking: Tracking,
@@ -52,6 +61,7 @@ def record_models(
     split: Split,
     found: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation],
     fingerprint: str,
     faces_fingerprint: str,
     tags: Mapping[str, str],
@@ -64,6 +74,7 @@ def record_models(
         split=split,
         found=found,
         evaluations=evaluations,
+        grouped=grouped,
         fingerprint=fingerprint,
         faces_fingerprint=faces_fingerprint,
         tags=tags,

@@ -44,7 +44,7 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.split import SplitSettings
+from dfpipe.settings.split import SplitProtocol, SplitSettings
 from dfpipe.settings.train import TrainSettings
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "SamplingSettings",
     "Selection",
     "Settings",
+    "SplitProtocol",
     "SplitSettings",
     "Stage",
     "TrainSettings",
