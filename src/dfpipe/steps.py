@@ -69,7 +69,8 @@ def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
     if settings.source is None:
         raise CatalogError("no source is set; say where the videos lie with --set source=FOLDER_OR_S3_URL")
     root = open_location(settings.source, settings.s3)
-    return read_catalog(root, layout=settings.layout, known=known)
+    lists = None if settings.official_lists is None else open_location(settings.official_lists, settings.s3)
+    return read_catalog(root, layout=settings.layout, known=known, lists=lists)
 
 
 def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> pa.Table:

@@ -1,5 +1,6 @@
 """From committed features to a registered model, step by step."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import numpy as np
 from dfpipe import __version__, progress
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
+from dfpipe.errors import TrainingDataError
 from dfpipe.faces import open_detector
 from dfpipe.models import (
     Evaluation,
@@ -17,16 +19,14 @@ from dfpipe.models import (
     Split,
     TrainingData,
     candidates,
-    check_disjoint,
-    grouped_folds,
     refit_and_evaluate,
     search,
-    split_groups,
 )
 from dfpipe.plan import feature_fingerprint, training_settings_hash
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
 from dfpipe.shards import Tables
+from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     SETTINGS_TAG,
@@ -44,6 +44,7 @@ __all__ = [
     "artifact_root",
     "connect_tracking",
     "evaluate_best",
+    "evaluate_by_identity",
     "find_store_tracking",
     "record",
     "search_grid",
@@ -52,29 +53,10 @@ __all__ = [
     "why_train",
 ]
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSettings) -> Split:
-    """Divide the videos along groups of people, and check the division person by person.
-
-    Raises
-    ------
-    TrainingDataError
-        One class only, or fewer groups than the division needs.
-    """
-    labels = data.video_labels
-    train, test = split_groups(data.groups, labels, test_fraction=settings.test_fraction, seed=settings.seed)
-    folds = grouped_folds(data.groups, labels, folds=settings.folds, seed=settings.seed, videos=train)
-    people = [video.identities for video in videos]
-    for left, right in ((train, test), *folds):
-        check_disjoint(left, right, groups=data.groups, identities=people)
-    return Split(
-        train_rows=data.rows_of(train),
-        test_rows=data.rows_of(test),
-        folds=tuple((data.rows_of(learnt), data.rows_of(held_out)) for learnt, held_out in folds),
-    )
 
 
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
@@ -96,6 +78,24 @@ def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list
     return [refit_and_evaluate(data, split.train_rows, split.test_rows, candidate) for candidate in best]
 
 
+def evaluate_by_identity(
+    videos: Sequence[Video], data: TrainingData, settings: SplitSettings, found: SearchResult
+) -> list[Evaluation]:
+    """Fit and score the same candidates again, divided along groups of people: what a leaky training's figures hide.
+
+    Returns
+    -------
+    list of Evaluation
+        In the order of `evaluate_best`; empty, with a warning, where the people cannot be divided.
+    """
+    try:
+        split = split_by_identity(videos, data, settings)
+    except TrainingDataError as error:
+        _log.warning("no figures by identity stand beside the leaky ones: %s", error)
+        return []
+    return evaluate_best(data, split, found)
+
+
 def record(
     tracking: Tracking,
     *,
@@ -104,6 +104,7 @@ def record(
     split: Split,
     found: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation] = (),
     fingerprint: str,
     faces_fingerprint: str,
     tags: Mapping[str, str],
@@ -129,6 +130,7 @@ def record(
         split_settings=settings.train.split,
         search=found,
         evaluations=evaluations,
+        grouped=grouped,
         preprocessing=preprocessing,
         fingerprint=fingerprint,
         tags={**tags, SETTINGS_TAG: training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)},

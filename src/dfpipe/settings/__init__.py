@@ -58,7 +58,7 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.split import SplitSettings
+from dfpipe.settings.split import SplitProtocol, SplitSettings
 from dfpipe.settings.train import TrainSettings
 
 __all__ = [
@@ -105,6 +105,7 @@ __all__ = [
     "Settings",
     "SharpnessSettings",
     "SpectrumSettings",
+    "SplitProtocol",
     "SplitSettings",
     "Stage",
     "TemporalSettings",

@@ -28,6 +28,9 @@ class Settings(Section):
     """Local folder for servers' databases, logs and pid files."""
     layout: Literal["auto", "ffpp", "celebdf", "dfdc", "csv"] = "auto"
     """Layout of the source; auto finds it out."""
+    official_lists: str | None = None
+    """Folder or s3:// URL of the data set's official lists (train.json, val.json and test.json, or
+    List_of_testing_videos.txt); null: they are looked for beside the videos, in the source."""
     shard_bytes: int = Field(128 * 2**20, ge=1)
     """Bytes of pictures that one shard should hold, by what the ledger says a video takes."""
     videos_per_shard: int = Field(256, ge=1)

@@ -19,6 +19,7 @@ from dfpipe.models.data import REAL_AND_FAKE, TrainingData
 from dfpipe.models.evaluate import Evaluation
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
 from dfpipe.models.search import CandidateResult, SearchResult
+from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
@@ -52,6 +53,12 @@ class TrainingRecord:
     """Figures of the winner: ``test_video_auc``, ``test_frame_accuracy``, ``val_video_auc`` and so on."""
     url: str | None
     """Page of the run; None where MLflow runs without a server."""
+    protocol: str = "identity"
+    """How the videos were divided."""
+    leaky: bool = False
+    """Whether something of the test may be known from training; such a model never gets the alias."""
+    left_out: int = 0
+    """Videos on no side of the division."""
 
 
 def record_training(
@@ -62,11 +69,14 @@ def record_training(
     split_settings: SplitSettings,
     search: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation] = (),
     preprocessing: Preprocessing,
     fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
     """Record a grid search and its evaluation, and register the best model under the alias in the settings.
+
+    A model from a leaky split is registered without the alias.
 
     Parameters
     ----------
@@ -82,6 +92,8 @@ def record_training(
         Every candidate, failed ones included; each becomes a child run.
     evaluations
         Figures on the held-out videos, of the search's best candidate and of any others.
+    grouped
+        The same candidates divided by identity, beside those of a leaky split; their figures start with ``grouped_``.
     preprocessing
         How videos became rows; stored with the model.
     fingerprint
@@ -92,7 +104,7 @@ def record_training(
     Returns
     -------
     TrainingRecord
-        The parent run ends as FINISHED only when the model is registered and has its alias.
+        The parent run ends as FINISHED only when the model is registered and has the alias that is due to it.
 
     Raises
     ------
@@ -107,14 +119,23 @@ def record_training(
         _run(
             tracking,
             f"train {fingerprint[:8]}",
-            tags={**tags, "dfpipe.fingerprint": fingerprint, "dfpipe.candidate": winner.candidate.name},
+            tags={
+                **tags,
+                "dfpipe.fingerprint": fingerprint,
+                "dfpipe.candidate": winner.candidate.name,
+                **_split_tags(split),
+            },
         ) as run_id,
         TemporaryDirectory(prefix="dfpipe-") as scratch,
     ):
         evaluated = {evaluation.candidate: evaluation for evaluation in evaluations}
+        beside = {one.candidate: _prefixed("grouped_", _test_metrics(one)) for one in grouped}
         for rank, result in enumerate(search.ranking, start=1):
-            _record_candidate(tracking, run_id, rank, result, evaluated.get(result.candidate))
-        split_json = _split_json(data, split, split_settings)
+            candidate = result.candidate
+            _record_candidate(
+                tracking, run_id, rank, result, evaluated.get(candidate), split, beside.get(candidate, {})
+            )
+        split_json = split_record(data, split, split_settings)
         _log(
             tracking,
             run_id,
@@ -129,7 +150,11 @@ def record_training(
                 "dfpipe.rows_sha256": rows_sha256(data),
             },
         )
-        metrics = {**_prefixed("val_", search.best.mean), **_test_metrics(winner)}
+        metrics = {
+            **_prefixed("val_", search.best.mean),
+            **_test_metrics(winner),
+            **beside.get(winner.candidate, {}),
+        }
         folder = Path(scratch, "run")
         _write_evaluation(folder, winner)
         roc_figure(evaluations).savefig(folder / "roc.png", dpi=110)
@@ -145,6 +170,7 @@ def record_training(
             fingerprint=fingerprint,
             metrics=metrics,
             scratch=Path(scratch, "model"),
+            point=not split.leaky,
         )
         _log(tracking, run_id, tags={"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)})
     return _record(tracking, tracking.client.get_run(run_id))
@@ -215,13 +241,30 @@ def _record(tracking: Tracking, run: Any) -> TrainingRecord:
         model_version=tags["dfpipe.model_version"],
         metrics=dict(run.data.metrics),
         url=tracking.run_url(run.info.run_id),
+        protocol=tags.get("dfpipe.split_protocol", "identity"),
+        leaky=tags.get("dfpipe.leaky") == "true",
+        left_out=int(tags.get("dfpipe.split_left_out", 0)),
     )
 
 
+def _split_tags(split: Split) -> dict[str, str]:
+    return {
+        "dfpipe.leaky": "true" if split.leaky else "false",
+        "dfpipe.split_protocol": split.protocol,
+        "dfpipe.split_left_out": str(len(split.left_out)),
+    }
+
+
 def _record_candidate(
-    tracking: Tracking, parent_id: str, rank: int, result: CandidateResult, evaluation: Evaluation | None
+    tracking: Tracking,
+    parent_id: str,
+    rank: int,
+    result: CandidateResult,
+    evaluation: Evaluation | None,
+    split: Split,
+    grouped: Mapping[str, float],
 ) -> None:
-    tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank)}
+    tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank), **_split_tags(split)}
     if result.error is not None:
         tags |= {"dfpipe.error": result.error[:5000]}
     candidate = result.candidate
@@ -234,7 +277,7 @@ def _record_candidate(
             run_id,
             params={"model": candidate.model, **dict(candidate.params), "seed": candidate.seed},
             metrics=[
-                *_at_step(0, {**means, **spread, **tested}),
+                *_at_step(0, {**means, **spread, **tested, **grouped}),
                 *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),
             ],
         )
@@ -314,14 +357,6 @@ def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
             f"{side}.groups": len(np.unique(data.groups[videos])),
         }
     return params
-
-
-def _split_json(data: TrainingData, split: Split, settings: SplitSettings) -> str:
-    sides = {
-        side: {data.video_ids[video]: int(data.groups[video]) for video in np.unique(data.video[rows])}
-        for side, rows in (("train", split.train_rows), ("test", split.test_rows))
-    }
-    return json.dumps({"by": "identity groups", **settings.model_dump(), **sides}, indent=1, sort_keys=True) + "\n"
 
 
 def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
