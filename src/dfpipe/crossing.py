@@ -73,6 +73,7 @@ def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Cross
         tables,
         settings.train.features,
         faces_fingerprint=extract_fingerprint(settings.extract),
+        rows=settings.train.rows,
     )
     split = split_by_identity(videos, data, settings.train.split)
     kinds = kinds_of(videos, data, by)
