@@ -15,7 +15,7 @@ from dfpipe.shards import open_tables
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished, point_alias
 from dfpipe.training import connect_tracking, training_tags
-from tasks.train import evaluate, load_rows, record_models, search_grid, split_videos
+from tasks.train import evaluate, evaluate_by_identity, load_rows, record_models, search_grid, split_videos
 
 __all__ = ["Trained", "train"]
 
@@ -47,8 +47,9 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     fingerprint = training_fingerprint(usable, settings.train, faces_fingerprint=faces_fingerprint)
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
-        # Another training may have taken the alias in the meantime.
-        point_alias(tracking, finished.model_version)
+        if not finished.leaky:
+            # Another training may have taken the alias in the meantime.
+            point_alias(tracking, finished.model_version)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         return Trained(finished, now=False, videos=len(catalog))
 
@@ -57,7 +58,10 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     with open_engine(settings.dask) as engine:
         found = search_grid(engine, data, split, settings)
     evaluations = evaluate(data, split, found)
+    grouped = evaluate_by_identity(videos, data, settings, found) if split.leaky else []
     tags = training_tags(tables, make_provenance(settings, run_id=str(flow_run.id)))
-    record = record_models(tracking, settings, data, split, found, evaluations, fingerprint, faces_fingerprint, tags)
+    record = record_models(
+        tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
+    )
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
     return Trained(record, now=True, videos=len(catalog))

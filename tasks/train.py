@@ -8,28 +8,30 @@ from prefect import task
 from dfpipe import dataset, training
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
-from dfpipe.models import Evaluation, SearchResult, TrainingData
+from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
-from dfpipe.training import Split
 from tasks._options import TASK_OPTIONS
 
-__all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
+__all__ = ["evaluate", "evaluate_by_identity", "load_rows", "record_models", "search_grid", "split_videos"]
 
 
 @task(name="load rows", **TASK_OPTIONS)
 def load_rows(
     catalog: pa.Table, tables: Tables, settings: Settings, faces_fingerprint: str
 ) -> tuple[list[Video], TrainingData]:
-    """Read the committed feature rows with their labels and people."""
-    return dataset.load_training_data(catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint)
+    """Read the committed feature rows with their labels and people, one a face or one a video."""
+    return dataset.load_training_data(
+        catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint, rows=settings.train.rows
+    )
 
 
-@task(name="split by identity", **TASK_OPTIONS)
+@task(name="split", **TASK_OPTIONS)
 def split_videos(videos: Sequence[Video], data: TrainingData, settings: Settings) -> Split:
-    """Divide the videos so that nobody stands on two sides."""
-    return training.split_videos(videos, data, settings.train.split)
+    """Divide the videos by the protocol in the settings, and refuse one that leaks."""
+    lists = settings.official_lists or settings.source
+    return training.split_videos(videos, data, settings.train.split, lists=lists)
 
 
 @task(name="search grid", **TASK_OPTIONS)
@@ -44,6 +46,14 @@ def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Eval
     return training.evaluate_best(data, split, found)
 
 
+@task(name="evaluate by identity", **TASK_OPTIONS)
+def evaluate_by_identity(
+    videos: Sequence[Video], data: TrainingData, settings: Settings, found: SearchResult
+) -> list[Evaluation]:
+    """Score the same candidates on people that they have never seen, to stand beside figures that leak."""
+    return training.evaluate_by_identity(videos, data, settings.train.split, found)
+
+
 @task(name="record in MLflow", **TASK_OPTIONS)
 def record_models(
     tracking: Tracking,
@@ -52,6 +62,7 @@ def record_models(
     split: Split,
     found: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation],
     fingerprint: str,
     faces_fingerprint: str,
     tags: Mapping[str, str],
@@ -64,6 +75,7 @@ def record_models(
         split=split,
         found=found,
         evaluations=evaluations,
+        grouped=grouped,
         fingerprint=fingerprint,
         faces_fingerprint=faces_fingerprint,
         tags=tags,

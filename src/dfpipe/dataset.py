@@ -1,6 +1,7 @@
 """Committed feature rows joined with the catalog's labels and people, as the arrays that models learn from."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,17 +10,26 @@ from numpy.typing import NDArray
 
 from dfpipe.catalog import Video, find_videos, to_videos
 from dfpipe.errors import TrainingDataError
+from dfpipe.features import block_names
 from dfpipe.models import ColumnBlock, TrainingData, identity_groups
 from dfpipe.models.data import FeatureMatrix
 from dfpipe.plan import feature_fingerprint, usable_videos
 from dfpipe.settings import FeatureSettings
 from dfpipe.shards import Tables
 
-__all__ = ["join_features", "load_training_data"]
+__all__ = ["Rows", "describe_videos", "join_features", "load_training_data"]
+
+Rows = Literal["face", "video"]
+"""What a row stands for."""
 
 
 def load_training_data(
-    catalog: pa.Table, tables: Tables, features: Sequence[FeatureSettings], *, faces_fingerprint: str
+    catalog: pa.Table,
+    tables: Tables,
+    features: Sequence[FeatureSettings],
+    *,
+    faces_fingerprint: str,
+    rows: Rows = "face",
 ) -> tuple[list[Video], TrainingData]:
     """Read the feature rows of every usable video.
 
@@ -36,6 +46,8 @@ def load_training_data(
         Feature sets, joined side by side in this order.
     faces_fingerprint
         Which crops the features were computed from.
+    rows
+        One row for each face, as the store has them, or one for each video, see `describe_videos`.
 
     Returns
     -------
@@ -57,22 +69,26 @@ def load_training_data(
     keys = ("video_id", "content_id", "frame_index", "track")
     owner: NDArray[np.int32] | None = None
     blocks: list[FeatureMatrix] = []
-    for feature in features:
-        rows = tables.read(
+    names = block_names(features)
+    for name, feature in zip(names, features, strict=True):
+        table = tables.read(
             "features",
             fingerprint=feature_fingerprint(feature, faces_fingerprint),
             columns=[*keys, "dtype", "values"],
-        ).sort_by([(name, "ascending") for name in keys])
-        index = find_videos(usable, rows).astype(np.int32)
+        ).sort_by([(key, "ascending") for key in keys])
+        index = find_videos(usable, table).astype(np.int32)
         if owner is not None and not np.array_equal(owner, index[index >= 0]):
             raise TrainingDataError(
-                f"feature set {feature.name} has {(index >= 0).sum()} rows where {features[0].name} has {len(owner)}; "
+                f"feature set {name} has {(index >= 0).sum()} rows where {names[0]} has {len(owner)}; "
                 "run `dfpipe run --until features` to compute what is missing"
             )
         owner = index[index >= 0]
-        blocks.append(_matrix(rows.filter(pa.array(index >= 0))))
+        blocks.append(_matrix(table.filter(pa.array(index >= 0))))
     assert owner is not None  # noqa: S101 - the settings refuse an empty list of feature sets
-    X, columns = join_features(blocks, [feature.name for feature in features])
+    if rows == "video":
+        blocks = [describe_videos(block, owner) for block in blocks]
+        owner = np.unique(owner)
+    X, columns = join_features(blocks, names)
     videos = to_videos(usable)
     labels = np.array([video.label == "fake" for video in videos], np.int8)
     data = TrainingData(
@@ -105,6 +121,38 @@ def join_features(
         return blocks[0], columns
     joined: FeatureMatrix = np.concatenate(blocks, axis=1, dtype=np.result_type(*blocks))
     return joined, columns
+
+
+def describe_videos(block: FeatureMatrix, video: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Make one row for each video of the rows of its faces.
+
+    Parameters
+    ----------
+    block
+        Rows of one feature set, shape (n, c).
+    video
+        Any number that names each row's video, shape (n,).
+
+    Returns
+    -------
+    ndarray of float32, shape (videos, 4 * c)
+        In rising order of the numbers: mean of every column, then standard deviation, smallest and greatest value of
+        each. A video with one face has deviations of 0.
+
+    Examples
+    --------
+    >>> describe_videos(np.array([[1], [5], [3]], np.uint8), np.array([0, 1, 0]))
+    array([[2., 1., 1., 3.],
+           [5., 0., 5., 5.]], dtype=float32)
+    """
+    order = np.argsort(video, kind="stable")
+    _, starts = np.unique(video[order], return_index=True)
+    described = np.empty((len(starts), 4, block.shape[1]), np.float32)
+    # Video by video, so that no second copy of all rows is made, and a video gives the same values among others.
+    for row, members in zip(described, np.split(order, starts[1:]), strict=True):
+        faces = block[members].astype(np.float64)
+        row[:] = faces.mean(axis=0), faces.std(axis=0), faces.min(axis=0), faces.max(axis=0)
+    return described.reshape(len(starts), -1)
 
 
 def _matrix(rows: pa.Table) -> FeatureMatrix:

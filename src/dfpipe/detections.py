@@ -16,10 +16,23 @@ import pyarrow.compute as pc
 from dfpipe.faces import Face
 from dfpipe.shards import LANDMARKS
 
-__all__ = ["LENT_COLUMNS", "LENT_LEDGER_COLUMNS", "KnownFaces", "as_stored", "face_columns", "known_faces"]
+__all__ = [
+    "BOX",
+    "LENT_COLUMNS",
+    "LENT_LEDGER_COLUMNS",
+    "POINTS",
+    "KnownFaces",
+    "as_stored",
+    "face_columns",
+    "known_faces",
+]
 
 BOX = ("x1", "y1", "x2", "y2")
+"""Columns of the box."""
+
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in ("x", "y"))
+"""Columns of the landmarks, x then y of each; null from detectors that know none."""
+
 KEY = ("video_id", "content_id")
 FACE = ("frame_index", "score", *BOX, *POINTS, "landmarks_68")
 

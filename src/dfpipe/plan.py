@@ -348,6 +348,8 @@ def usable_videos(catalog: pa.Table, tables: Tables, *, faces_fingerprint: str) 
 def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fingerprint: str) -> str:
     """Return the fingerprint of a training: its settings, and every video with its content, label and people.
 
+    An official split depends on the lists too, which the catalog has read, and on DFDC's folders.
+
     Parameters
     ----------
     videos
@@ -357,7 +359,14 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
     faces_fingerprint
         Which crops its features are computed from.
     """
-    learned_from = videos.select(["video_id", "content_id", "label", "target", "source"])
+    columns = ["video_id", "content_id", "label", "target", "source"]
+    if settings.split.protocol == "official":
+        columns.append("split")
+    learned_from = videos.select(columns)
+    if settings.split.protocol == "official":
+        folder = pc.replace_substring_regex(videos["url"], r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
+        is_dfdc = pc.equal(videos["dataset"], "dfdc")
+        learned_from = learned_from.append_column("folder", pc.if_else(is_dfdc, folder, ""))
     # In parts, as a million rows in one JSON text would take gigabytes.
     rows = [
         fingerprint(learned_from.slice(start, ROWS_AT_ONCE).to_pydict())
@@ -371,7 +380,7 @@ ROWS_AT_ONCE = 16_384
 """Videos that are hashed together; another number makes other fingerprints."""
 
 
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 """Raised when the code trains differently from the same settings and rows."""
 
 

@@ -77,7 +77,7 @@ def features_stage(settings: FeatureSettings, faces_fingerprint: str) -> StageRe
     return StageRecord(
         stage="features",
         version=feature_version(settings),
-        settings=settings.model_dump(mode="json"),
+        settings=settings.identity(),
         faces_fingerprint=faces_fingerprint,
     )
 

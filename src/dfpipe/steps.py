@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from dfpipe import progress
 from dfpipe.catalog import VideoRef, read_catalog
+from dfpipe.crops import FACE_KEY, as_faces, columns_for
 from dfpipe.detections import LENT_COLUMNS, LENT_LEDGER_COLUMNS, KnownFaces, known_faces
 from dfpipe.engine import Engine
 from dfpipe.errors import CatalogError, StoreError
-from dfpipe.extract import VideoRows, decode_crop, lost_video
+from dfpipe.extract import VideoRows, lost_video
 from dfpipe.features import compute
 from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.forgotten import leave_out_forgotten
@@ -68,7 +69,8 @@ def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
     if settings.source is None:
         raise CatalogError("no source is set; say where the videos lie with --set source=FOLDER_OR_S3_URL")
     root = open_location(settings.source, settings.s3)
-    return read_catalog(root, layout=settings.layout, known=known)
+    lists = None if settings.official_lists is None else open_location(settings.official_lists, settings.s3)
+    return read_catalog(root, layout=settings.layout, known=known, lists=lists)
 
 
 def refresh_catalog(settings: Settings, tables: Tables, *, by: Provenance) -> pa.Table:
@@ -236,12 +238,9 @@ def _settle_features(shared: tuple[Tables, _FeatureWork, Provenance], shard: Fea
     settled = [tables.find_work(plan.fingerprint, name) for name in sorted(unfinished)]
     if not videos:
         return settled
-    keys = ["video_id", "content_id", "frame_index", "track"]
+    video_ids = [video_id for video_id, _, _ in videos]
     faces = tables.read(
-        "faces",
-        fingerprint=plan.faces_fingerprint,
-        videos=[video_id for video_id, _, _ in videos],
-        columns=[*keys, "crop_png"],
+        "faces", fingerprint=plan.faces_fingerprint, videos=video_ids, columns=columns_for(plan.settings)
     )
     contents = {key[:2] for key in videos}
     found = list(zip(faces["video_id"].to_pylist(), faces["content_id"].to_pylist(), strict=True))
@@ -252,9 +251,22 @@ def _settle_features(shared: tuple[Tables, _FeatureWork, Provenance], shard: Fea
             f"({len(missing)} such videos); something else changed the table: run with --retry ok --videos '{video_id}'"
         )
     faces = faces.filter(pa.array([pair in contents for pair in found], pa.bool_()))
-    values = compute([decode_crop(png.as_py()) for png in faces["crop_png"]], plan.settings)
-    rows = faces.select(keys)
+    sizes = _frame_sizes(tables, plan, video_ids) if plan.settings.needs_landmarks else {}
+    values = compute(as_faces(faces, frame_wh=sizes), plan.settings)
+    rows = faces.select(FACE_KEY)
     rows = rows.append_column("feature", pa.repeat(plan.settings.name, len(rows)))
     rows = rows.append_column("dtype", pa.repeat(np.dtype(values.dtype).newbyteorder("<").str, len(rows)))
     rows = rows.append_column("values", pa.array([row.tobytes() for row in values], pa.large_binary()))
     return settled + tables.settle({"features": rows}, videos, fingerprint=plan.fingerprint, shard=shard.name, by=by)
+
+
+def _frame_sizes(
+    tables: Tables, plan: _FeatureWork, video_ids: Sequence[str]
+) -> dict[tuple[str, str], tuple[int | None, int | None]]:
+    ledger = tables.read(
+        "videos",
+        fingerprint=plan.faces_fingerprint,
+        videos=video_ids,
+        columns=["video_id", "content_id", "width", "height"],
+    )
+    return {(row["video_id"], row["content_id"]): (row["width"], row["height"]) for row in ledger.to_pylist()}

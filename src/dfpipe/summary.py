@@ -52,13 +52,14 @@ class RunSummary:
         if self.training is not None:
             record = self.training
             rows.append(("training", f"{'made now' if self.trained else 'kept'}: {record.candidate}"))
-            rows.append(
-                (
-                    "held-out people",
-                    "video AUC {test_video_auc:.3f}, video accuracy {test_video_accuracy:.3f}, "
-                    "frame accuracy {test_frame_accuracy:.3f}".format(**record.metrics),
-                )
-            )
+            if record.left_out:
+                rows.append(("left out", f"{record.left_out} videos that are in no official list"))
+            if record.leaky:
+                rows.append((f"leaky ({record.protocol})", _figures("test_", record.metrics) + "; too good to be true"))
+                by_identity = _figures("grouped_test_", record.metrics)
+                rows.append(("held-out people", by_identity or "not measured, as the people cannot be divided"))
+            else:
+                rows.append(("held-out people", _figures("test_", record.metrics)))
             rows.append(("model", f"{record.model_name} version {record.model_version}, run {record.run_id}"))
         rows.append(("took", f"{self.seconds:.0f} s" + ("; nothing had to be redone" if self.did_nothing else "")))
         return rows
@@ -69,3 +70,10 @@ class RunSummary:
         if self.training is not None and self.training.url:
             lines.append(f"\n[The training in MLflow]({self.training.url})")
         return "\n".join(lines) + "\n"
+
+
+def _figures(prefix: str, metrics: Mapping[str, float]) -> str:
+    """Return the three figures that a summary shows; an empty string where they were not measured."""
+    names = {"video AUC": "video_auc", "video accuracy": "video_accuracy", "frame accuracy": "frame_accuracy"}
+    found = {what: metrics.get(prefix + name) for what, name in names.items()}
+    return ", ".join(f"{what} {value:.3f}" for what, value in found.items() if value is not None)

@@ -1,33 +1,32 @@
 """From committed features to a registered model, step by step."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfpipe import __version__, progress
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
+from dfpipe.errors import TrainingDataError
 from dfpipe.faces import open_detector
 from dfpipe.models import (
     Evaluation,
     Preprocessing,
     SearchResult,
+    Split,
     TrainingData,
     candidates,
-    check_disjoint,
-    grouped_folds,
     refit_and_evaluate,
     search,
-    split_groups,
 )
 from dfpipe.plan import feature_fingerprint, training_settings_hash
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, SplitSettings, TrainSettings
 from dfpipe.shards import Tables
+from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     SETTINGS_TAG,
@@ -42,10 +41,10 @@ from dfpipe.tracking import (
 )
 
 __all__ = [
-    "Split",
     "artifact_root",
     "connect_tracking",
     "evaluate_best",
+    "evaluate_by_identity",
     "find_store_tracking",
     "record",
     "search_grid",
@@ -54,37 +53,10 @@ __all__ = [
     "why_train",
 ]
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Which videos a model learns from and which it is judged on; no person stands on two sides."""
-
-    train_videos: NDArray[np.intp]
-    """Indices of the videos to learn from."""
-    test_videos: NDArray[np.intp]
-    """Indices of the held-out videos."""
-    folds: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
-    """(train, validation) indices inside ``train_videos``."""
-
-
-def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSettings) -> Split:
-    """Divide the videos along groups of people, and check the division person by person.
-
-    Raises
-    ------
-    TrainingDataError
-        One class only, or fewer groups than the division needs.
-    """
-    labels = data.video_labels
-    train, test = split_groups(data.groups, labels, test_fraction=settings.test_fraction, seed=settings.seed)
-    folds = grouped_folds(data.groups, labels, folds=settings.folds, seed=settings.seed, videos=train)
-    people = [video.identities for video in videos]
-    for left, right in ((train, test), *folds):
-        check_disjoint(left, right, groups=data.groups, identities=people)
-    return Split(train, test, tuple(folds))
 
 
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
@@ -103,7 +75,25 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Trai
 def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
     """Refit the best candidate of each kind of model on all training videos and score it on the held-out people."""
     best = (result.candidate for result in found.best_per_model.values())
-    return [refit_and_evaluate(data, split.train_videos, split.test_videos, candidate) for candidate in best]
+    return [refit_and_evaluate(data, split.train_rows, split.test_rows, candidate) for candidate in best]
+
+
+def evaluate_by_identity(
+    videos: Sequence[Video], data: TrainingData, settings: SplitSettings, found: SearchResult
+) -> list[Evaluation]:
+    """Fit and score the same candidates again, divided along groups of people: what a leaky training's figures hide.
+
+    Returns
+    -------
+    list of Evaluation
+        In the order of `evaluate_best`; empty, with a warning, where the people cannot be divided.
+    """
+    try:
+        split = split_by_identity(videos, data, settings)
+    except TrainingDataError as error:
+        _log.warning("no figures by identity stand beside the leaky ones: %s", error)
+        return []
+    return evaluate_best(data, split, found)
 
 
 def record(
@@ -114,6 +104,7 @@ def record(
     split: Split,
     found: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation] = (),
     fingerprint: str,
     faces_fingerprint: str,
     tags: Mapping[str, str],
@@ -122,6 +113,7 @@ def record(
     preprocessing = Preprocessing(
         extract=settings.extract.without_places(),
         features=tuple(settings.train.features),
+        rows=settings.train.rows,
         columns=data.columns,
         dtype="uint8" if data.X.dtype == np.uint8 else "float32",
         weights_sha256=open_detector(settings.extract.detector).weights_sha256,
@@ -134,11 +126,11 @@ def record(
     return record_training(
         tracking,
         data=data,
-        train_videos=split.train_videos,
-        test_videos=split.test_videos,
-        split=settings.train.split,
+        split=split,
+        split_settings=settings.train.split,
         search=found,
         evaluations=evaluations,
+        grouped=grouped,
         preprocessing=preprocessing,
         fingerprint=fingerprint,
         tags={**tags, SETTINGS_TAG: training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)},

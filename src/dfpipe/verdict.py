@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 
 from dfpipe.catalog import VideoRef
-from dfpipe.dataset import join_features
+from dfpipe.crops import as_faces, face_table
+from dfpipe.dataset import describe_videos, join_features
 from dfpipe.errors import CatalogError, ModelNotFoundError, VideoStatus
-from dfpipe.extract import decode_crop, extract_fingerprint
-from dfpipe.features import compute
+from dfpipe.extract import extract_fingerprint
+from dfpipe.features import block_names, compute
 from dfpipe.isolation import extract_isolated
 from dfpipe.models import Bundle, predict_proba
 from dfpipe.models.metrics import THRESHOLD
@@ -30,13 +31,13 @@ class Verdict:
     verdict: Literal["real", "fake", "unknown"]
     """The side of `models.metrics.THRESHOLD` on which the score lies; unknown where there is no face to judge."""
     score: float | None
-    """Mean probability of fake over the faces found, None where there is none."""
+    """Probability of fake, mean over the faces found where the model judges faces; None where there is none."""
     frame_scores: tuple[float, ...]
-    """Probability of fake of each face, in the order of the frames."""
+    """Probability of fake of each face, in the order of the frames; empty where the model judges whole videos."""
     frames: int
     """Frames looked at."""
     faces: int
-    """Faces in them that were scored."""
+    """Faces in them that the score is of."""
     status: VideoStatus
     """How extraction ended."""
     reason: str
@@ -83,9 +84,15 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
     )
     scores: list[float] = []
     if rows.faces:
-        crops = [decode_crop(face["crop_png"]) for face in rows.faces]
-        blocks = [compute(crops, feature) for feature in preprocessing.features]
-        X, _ = join_features(blocks, [feature.name for feature in preprocessing.features])
+        size_wh = (rows.video["width"], rows.video["height"])
+        faces = as_faces(
+            face_table(rows.faces),
+            frame_wh={(row["video_id"], row["content_id"]): size_wh for row in rows.faces},
+        )
+        blocks = [compute(faces, feature) for feature in preprocessing.features]
+        if preprocessing.rows == "video":
+            blocks = [describe_videos(block, faces.video) for block in blocks]
+        X, _ = join_features(blocks, block_names(preprocessing.features))
         scores = predict_proba(bundle, X).tolist()
     score = float(np.mean(scores)) if scores else None
     verdict: Literal["real", "fake", "unknown"] = (
@@ -95,9 +102,9 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         video=url,
         verdict=verdict,
         score=score,
-        frame_scores=tuple(scores),
+        frame_scores=tuple(scores) if preprocessing.rows == "face" else (),
         frames=rows.video["frames_decoded"],
-        faces=len(scores),
+        faces=len(rows.faces),
         status=rows.video["status"],
         reason=rows.video["reason"],
         model=f"{bundle.name} version {bundle.version}",

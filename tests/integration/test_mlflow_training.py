@@ -1,5 +1,6 @@
 """A training recorded in a real MLflow: a database, a server, an object store."""
 
+import hashlib
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -23,6 +24,7 @@ from dfpipe.models import (
     Candidate,
     ColumnBlock,
     Preprocessing,
+    Split,
     TrainingData,
     grouped_folds,
     predict_proba,
@@ -32,7 +34,7 @@ from dfpipe.models import (
 )
 from dfpipe.settings import ExtractSettings, MlflowSettings, PixelsSettings, S3Settings, SplitSettings
 from dfpipe.storage import boto_environment
-from dfpipe.tracking import find_finished, load_champion, open_tracking, record_training
+from dfpipe.tracking import find_finished, load_champion, open_tracking, record_training, remove_names
 
 SERVER_SECONDS = 120
 SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
@@ -75,17 +77,20 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
     )
     train, test = split_groups(data.groups, labels, test_fraction=SPLIT.test_fraction, seed=SPLIT.seed)
     folds = grouped_folds(data.groups, labels, folds=SPLIT.folds, seed=SPLIT.seed, videos=train)
-    found = search(data, folds, grid)
+    split = Split(
+        data.rows_of(train), data.rows_of(test), tuple((data.rows_of(one), data.rows_of(other)) for one, other in folds)
+    )
+    found = search(data, split.folds, grid)
     return Training(
         data,
         {
             "data": data,
-            "train_videos": train,
-            "test_videos": test,
-            "split": SPLIT,
+            "split": split,
+            "split_settings": SPLIT,
             "search": found,
             "evaluations": [
-                refit_and_evaluate(data, train, test, one.candidate) for one in found.best_per_model.values()
+                refit_and_evaluate(data, split.train_rows, split.test_rows, one.candidate)
+                for one in found.best_per_model.values()
             ],
             "preprocessing": Preprocessing(
                 extract=ExtractSettings(),
@@ -192,13 +197,57 @@ def test_artifacts_are_in_the_store(recorded, training):
     assert "f1-score" in (artifacts / "classification_report.txt").read_text()
     split = json.loads((artifacts / "split.json").read_text())
     assert len(split["train"]) == 14
-    assert not set(split["train"].values()) & set(split["test"].values())
+    groups = [{video["group"] for video in split[side].values()} for side in ("train", "test")]
+    assert not groups[0] & groups[1]
+    assert {video["fold"] for video in split["train"].values()} == {0, 1}
+    sha256 = hashlib.sha256((artifacts / "split.json").read_bytes()).hexdigest()
+    assert tracking.client.get_run(record.run_id).data.tags["dfpipe.split_sha256"] == sha256
     rows = pq.read_table(artifacts / "predictions.parquet").to_pylist()
     assert {row["video_id"] for row in rows} == set(split["test"])
     assert rows[0]["score"] == training.winner.predictions[0].score
     for name, child in children_of(tracking, record).items():
         evaluated = Path(child.info.artifact_uri, "confusion_matrix.png").is_file()
         assert evaluated == (name != BROKEN.name)
+
+
+def test_a_leaky_training_is_marked_and_its_model_gets_no_alias(training, state, tmp_path):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "mlflow"))
+    data, honest = training.data, training.arguments["evaluations"]
+    leaky = replace(training.arguments["split"], protocol="seed", left_out={3: "in no official list"})
+    arguments = training.arguments | {"split": leaky, "grouped": honest}
+    record = record_training(tracking, **arguments, fingerprint="1" * 16, tags={})
+    assert (record.leaky, record.protocol, record.left_out) == (True, "seed", 1)
+    assert record.metrics["grouped_test_video_auc"] == training.winner.video.auc
+    assert find_finished(tracking, "1" * 16) == record
+    run = tracking.client.get_run(record.run_id)
+    children = children_of(tracking, record)
+    assert {one.data.tags["dfpipe.leaky"] for one in (run, *children.values())} == {"true"}
+    for evaluation in honest:
+        metrics = children[evaluation.candidate.name].data.metrics
+        assert metrics["grouped_test_frame_accuracy"] == evaluation.frame.accuracy
+    split = json.loads(Path(run.info.artifact_uri, "split.json").read_text())
+    assert split["left_out"] == {data.video_ids[3]: {"group": 1, "reason": "in no official list"}}
+    with pytest.raises(ModelNotFoundError):
+        load_champion(tracking, name="dfpipe", alias_or_version="champion")
+    assert load_champion(tracking, name="dfpipe", alias_or_version=record.model_version).version == "1"
+
+    second = training.record(tracking)
+    assert not second.leaky
+    assert {one.data.tags["dfpipe.leaky"] for one in children_of(tracking, second).values()} == {"false"}
+    assert load_champion(tracking, name="dfpipe", alias_or_version="champion").version == second.model_version
+    third = record_training(tracking, **arguments, fingerprint="2" * 16, tags={})
+    assert third.model_version == "3"
+    assert load_champion(tracking, name="dfpipe", alias_or_version="champion").version == second.model_version
+
+
+def test_who_is_left_out_of_a_split_can_be_forgotten_too(training, state, tmp_path):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "mlflow"))
+    split = replace(training.arguments["split"], protocol="seed", left_out={3: "in no official list"})
+    record = record_training(tracking, **training.arguments | {"split": split}, fingerprint="1" * 16, tags={})
+    remove_names(tracking, {training.data.video_ids[3]}.__contains__)
+    text = Path(tracking.client.get_run(record.run_id).info.artifact_uri, "split.json").read_text()
+    assert training.data.video_ids[3] not in text
+    assert json.loads(text)["left_out_forgotten"] == 1
 
 
 def test_a_finished_training_is_found_again(recorded):

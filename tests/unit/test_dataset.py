@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from dfpipe.dataset import join_features, load_training_data
+from dfpipe.dataset import describe_videos, join_features, load_training_data
 from dfpipe.errors import TrainingDataError
 from dfpipe.plan import plan_faces
 from dfpipe.settings import PixelsSettings, ResidualSettings, S3Settings, Settings
@@ -27,9 +30,9 @@ def store(tmp_path):
     return tables, plan.fingerprint
 
 
-def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL)):
+def load(store, catalog=CATALOG, features=(PIXELS, RESIDUAL), **options):
     tables, stage = store
-    return load_training_data(as_catalog(catalog), tables, features, faces_fingerprint=stage)
+    return load_training_data(as_catalog(catalog), tables, features, faces_fingerprint=stage, **options)
 
 
 def test_rows_labels_and_groups_belong_together(store):
@@ -94,6 +97,53 @@ def test_the_same_bytes_under_two_names_stay_together(store):
 def test_no_usable_video_at_all(store):
     with pytest.raises(TrainingDataError, match="none of the 1 videos"):
         load(store, catalog=[make_video("z")])
+
+
+def test_video_rows_are_mean_deviation_least_and_greatest_of_the_faces(store):
+    tables, stage = store
+    frames = [("a", 1), ("b", 250), ("b", 10), ("b", 10), ("c", 5), ("d", 7), ("d", 8)]
+    for feature, scale in ((PIXELS, 1), (RESIDUAL, 0.5)):
+        rows = [(name, "c" + name, place, [scale * level]) for place, (name, level) in enumerate(frames)]
+        write_features(tables, feature, rows, faces_fingerprint=stage)
+    videos, data = load(store, rows="video")
+    assert [video.video_id for video in videos] == ["a", "b", "c", "d"]
+    assert data.X.dtype == np.float32
+    pixels = [[1, 0, 1, 1], [90, 160 / np.sqrt(2), 10, 250], [5, 0, 5, 5], [7.5, 0.5, 7, 8]]
+    np.testing.assert_allclose(data.X, np.concatenate([pixels, np.array(pixels) / 2], axis=1), rtol=1e-6)
+    assert [tuple(block) for block in data.columns] == [("pixels", 0, 4), ("residual", 4, 8)]
+    assert (data.y.tolist(), data.video.tolist()) == ([0, 1, 0, 0], [0, 1, 2, 3])
+    assert data.groups.tolist() == [0, 0, 0, 1]
+    # Nothing of it is in the store: faces are there as they were.
+    assert load(store)[1].X.shape == (7, 2)
+
+
+@settings(deadline=None)
+@given(
+    block=arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=st.floats(-99, 99, width=32)),
+    seed=st.integers(0, 99),
+)
+def test_a_video_is_described_the_same_among_others_alone_and_in_any_order(block, seed):
+    rng = np.random.default_rng(seed)
+    video = rng.integers(0, 3, len(block))
+    described = describe_videos(block, video)
+    for row, number in zip(described, np.unique(video), strict=True):
+        alone = block[video == number]
+        np.testing.assert_array_equal(describe_videos(alone, np.zeros(len(alone), int))[0], row)
+        expected = np.concatenate([getattr(np, name)(alone, axis=0) for name in ("mean", "std", "min", "max")])
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-3)
+    order = rng.permutation(len(block))
+    np.testing.assert_allclose(describe_videos(block[order], video[order]), described, rtol=1e-5, atol=1e-5)
+
+
+def test_two_sets_of_one_name_are_blocks_of_their_own(store):
+    tables, stage = store
+    features = [PIXELS, PixelsSettings(size_px=4, channels="luma")]
+    for place, feature in enumerate(features):
+        rows = [(video.video_id, video.content_id, 0, [place]) for video in CATALOG]
+        write_features(tables, feature, rows, faces_fingerprint=stage)
+    data = load(store, features=features)[1]
+    assert data.X[0].tolist() == [0, 1]
+    assert [block.feature for block in data.columns] == ["pixels(channels=rgb)", "pixels(channels=luma)"]
 
 
 def test_join_names_the_columns():

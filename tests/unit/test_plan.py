@@ -329,6 +329,33 @@ def test_training_is_redone_for_what_it_learns_from(change):
     assert training_fingerprint(as_catalog([moved]), TrainSettings(), faces_fingerprint="fp") == before
 
 
+@pytest.mark.parametrize(
+    ("protocol", "change", "redone"),
+    [
+        ("identity", {"split": "test"}, False),
+        ("official", {"split": "test"}, True),
+        ("official", {"url": "s3://b/test/x.mp4", "dataset": "dfdc"}, True),
+        ("official", {"url": "s3://b/test/x.mp4"}, False),
+    ],
+)
+def test_training_is_redone_for_official_sides_where_they_count(protocol, change, redone):
+    settings = TrainSettings.model_validate({"split": {"protocol": protocol}})
+    before = make_video("x", dataset=change.get("dataset", "d"))
+    one, other = (
+        training_fingerprint(as_catalog([video]), settings, faces_fingerprint="fp")
+        for video in (before, make_video("x", **change))
+    )
+    assert (one != other) == redone
+
+
+def test_training_is_redone_for_another_split():
+    prints = {
+        training_fingerprint(catalog("a"), TrainSettings.model_validate({"split": split}), faces_fingerprint="fp")
+        for split in ({}, {"protocol": "seed"}, {"protocol": "official"}, {"official_leaks": "mark"}, {"folds": 4})
+    }
+    assert len(prints) == 5
+
+
 def test_training_is_redone_for_other_code(monkeypatch):
     before = training_fingerprint(catalog("a"), TrainSettings(), faces_fingerprint="fp")
     monkeypatch.setattr(plan, "TRAIN_VERSION", 99)
@@ -360,3 +387,15 @@ def test_what_was_settled_and_not_committed_is_no_work(tables, monkeypatch):
     assert then.kept == {"done but for the commit, which the next run makes": 1}
     assert tables.roll_forward(first.fingerprint, by=BY) == 1
     assert plan_faces(catalog, tables, Settings()).kept == {"done": 1}
+
+
+def test_rows_of_videos_make_another_training():
+    both = [
+        (
+            training_fingerprint(catalog("a"), TrainSettings(rows=rows), faces_fingerprint="fp"),
+            training_settings_hash(TrainSettings(rows=rows), faces_fingerprint="fp"),
+        )
+        for rows in ("face", "video")
+    ]
+    assert both[0][0] != both[1][0]
+    assert both[0][1] != both[1][1]

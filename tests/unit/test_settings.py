@@ -72,6 +72,20 @@ def test_feature_sets_are_told_apart_by_name():
     assert chosen.train.features == [ResidualSettings(grid=4), PixelsSettings(size_px=8)]
 
 
+def test_sets_of_one_name_with_other_options_go_together():
+    chosen = load(overrides=["train.features=[{name: lbp, grid: 2}, {name: lbp, grid: 4}]"])
+    assert [feature.grid for feature in chosen.train.features] == [2, 4]
+
+
+@pytest.mark.parametrize("features", ["[{name: landmarks}]", "[{name: dct}, {name: temporal, of: {name: landmarks}}]"])
+def test_landmarks_need_a_detector_that_gives_them(features):
+    with pytest.raises(
+        SettingsError, match=r"needs landmarks, and detector cascade gives none; choose another extract\."
+    ):
+        load(overrides=[f"train.features={features}", "extract.detector.name=cascade"])
+    load(overrides=[f"train.features={features}"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -97,6 +111,18 @@ def test_feature_sets_are_told_apart_by_name():
         (
             "train.features=[{name: residual, size_px: 3}]",
             "unknown setting 'train.features.0.size_px'; did you mean 'sigma_px'?",
+        ),
+        (
+            "train.features=[{name: dct}, {name: pixels}, {name: dct, bands: diagonal}]",
+            "train.features has dct twice with the same options; take one out, or change its options",
+        ),
+        (
+            "train.features=[{name: temporal, of: {name: lbp, gridd: 2}}]",
+            "unknown setting 'train.features.0.of.gridd'; did you mean 'grid'?",
+        ),
+        (
+            "train.features=[{name: temporal, of: {name: temporal}}]",
+            "setting 'train.features.0.of.name' got 'temporal', expected one of",
         ),
         (
             "train.forest.max_features=[sqrt, [1]]",

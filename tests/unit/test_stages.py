@@ -12,6 +12,7 @@ from dfpipe.settings import (
     ExtractSettings,
     IndexSampling,
     MtcnnSettings,
+    PixelsSettings,
     ResidualSettings,
     S3Settings,
     UniformSampling,
@@ -47,6 +48,24 @@ def test_a_record_of_features_too(tables):
     assert record.fingerprint == fingerprint("features", record.version, settings, "f" * 16)
     write_stage(tables, record)
     assert read_stage(tables, record.fingerprint) == record
+
+
+@pytest.mark.parametrize(
+    ("settings", "plain"),
+    [
+        (PixelsSettings(size_px=32), {"name": "pixels", "size_px": 32}),
+        (PixelsSettings(channels="luma"), {"name": "pixels", "size_px": 64, "channels": "luma"}),
+        (ResidualSettings(), {"name": "residual", "sigma_px": 1.0, "grid": 12}),
+    ],
+)
+def test_rows_written_before_there_was_a_choice_of_channels_still_count(settings, plain):
+    record = features_stage(settings, "f")
+    assert record.fingerprint == fingerprint("features", 2, plain, "f")
+
+
+def test_another_choice_of_channels_is_told():
+    before, now = (features_stage(PixelsSettings(channels=one), "f") for one in ("rgb", "luma"))
+    assert explain(before, now) == ["train.features.pixels.channels null -> luma"]
 
 
 def test_what_nobody_recorded_is_not_known(tables):

@@ -4,11 +4,19 @@ import cv2
 import numpy as np
 import pytest
 
-from dfpipe import steps
+from dfpipe import crops, steps
+from dfpipe.detections import POINTS
 from dfpipe.errors import StoreError
 from dfpipe.extract import lost_video
 from dfpipe.plan import Shard, plan_features
-from dfpipe.settings import ExtractSettings, LimitSettings, PixelsSettings, S3Settings
+from dfpipe.settings import (
+    ExtractSettings,
+    LandmarksSettings,
+    LimitSettings,
+    PixelsSettings,
+    S3Settings,
+    TemporalSettings,
+)
 from dfpipe.shards import EXTRACTED, Tables, open_tables
 from dfpipe.testing import BY, make_row, make_video
 
@@ -72,9 +80,38 @@ def test_a_shard_of_features_fails_alone_and_only_it_is_tried_again(tmp_path, mo
         tables.commit(tables.settle(rows, [(video, "c", 1)], fingerprint="fp", shard=video, by=BY), by=BY)
     (plan,) = plan_features(tables, [PixelsSettings()], faces_fingerprint="fp", videos_per_shard=1)
     decoded = []
-    monkeypatch.setattr(steps, "decode_crop", lambda png: decoded.append(png) or np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(crops, "decode_crop", lambda png: decoded.append(png) or np.zeros((64, 64, 3), np.uint8))
     for _ in range(2):
         with pytest.raises(StoreError, match="has no rows of b"):
             steps.compute_features(Here(), tables, plan, by=BY)
         assert sorted(tables.read("features")["video_id"].to_pylist()) == ["a", "c"]
         assert len(decoded) == 2
+
+
+def test_features_of_a_store_see_landmarks_frames_and_tracks(tmp_path):
+    tables = open_tables(str(tmp_path), S3Settings())
+    points = dict(zip(POINTS, np.arange(10.0), strict=True))
+    for video, width in (("a", 100), ("b", 200)):
+        key = {"video_id": video, "content_id": "c"}
+        faces = []
+        for frame in (60, 0, 30):
+            png = cv2.imencode(".png", np.full((32, 32, 3), frame + 1, np.uint8))[1].tobytes()
+            box = {"x1": 10, "y1": 20, "x2": 30, "y2": 60}
+            faces.append(make_row("faces", **key, **box, **points, frame_index=frame, crop_png=png))
+        rows = {
+            "faces": faces,
+            "videos": [make_row("videos", **key, attempt=1, status="ok", width=width, height=400)],
+        }
+        tables.commit(tables.settle(rows, [(video, "c", 1)], fingerprint="fp", shard=video, by=BY), by=BY)
+    chosen = [LandmarksSettings(), TemporalSettings(of=PixelsSettings(size_px=4))]
+    for plan in plan_features(tables, chosen, faces_fingerprint="fp", videos_per_shard=8):
+        assert steps.compute_features(Here(), tables, plan, by=BY) == 6
+        found = tables.read("features", fingerprint=plan.fingerprint).to_pylist()
+        values = {(row["video_id"], row["frame_index"]): np.frombuffer(row["values"], row["dtype"]) for row in found}
+        if plan.settings.name == "landmarks":
+            # The middle of the box, and its sides, as shares of each video's own frame.
+            np.testing.assert_allclose(values["a", 0][26:], [0.2, 0.1, 0.2, 0.1])
+            np.testing.assert_allclose(values["b", 30][26:], [0.1, 0.1, 0.1, 0.1])
+        else:
+            for row in values.values():
+                assert row[[0, 48, 96]].tolist() == [30, 0, 0]

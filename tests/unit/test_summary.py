@@ -2,6 +2,7 @@ import numpy as np
 
 from dfpipe.report.losses import count_losses
 from dfpipe.summary import RunSummary
+from dfpipe.tracking import TrainingRecord
 
 
 def summary(**more):
@@ -47,3 +48,27 @@ def test_a_run_that_extracted_nothing_says_so_as_before():
         ("videos", "2 in the catalog: 0 extracted, 2 kept"),
         ("took", "12 s; nothing had to be redone"),
     ]
+
+
+def training(**more):
+    metrics = {"test_video_auc": 0.99, "test_video_accuracy": 0.95, "test_frame_accuracy": 0.9}
+    return TrainingRecord("r1", "1", "forest", "dfpipe", "3", metrics | more.pop("metrics", {}), None, **more)
+
+
+def test_an_honest_training_has_one_line_of_figures():
+    assert ("held-out people", "video AUC 0.990, video accuracy 0.950, frame accuracy 0.900") in summary(
+        training=training()
+    ).rows()
+
+
+def test_the_grouped_figure_stands_beside_the_leaky_one():
+    grouped = {"grouped_test_video_auc": 0.61, "grouped_test_video_accuracy": 0.6, "grouped_test_frame_accuracy": 0.55}
+    rows = dict(summary(training=training(protocol="seed", leaky=True, metrics=grouped)).rows())
+    assert rows["leaky (seed)"].startswith("video AUC 0.990, video accuracy 0.950, frame accuracy 0.900")
+    assert rows["held-out people"] == "video AUC 0.610, video accuracy 0.600, frame accuracy 0.550"
+    rows = dict(summary(training=training(protocol="seed", leaky=True)).rows())
+    assert rows["held-out people"] == "not measured, as the people cannot be divided"
+
+
+def test_videos_in_no_list_are_told():
+    assert ("left out", "7 videos that are in no official list") in summary(training=training(left_out=7)).rows()

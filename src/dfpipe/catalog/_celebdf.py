@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from dfpipe.catalog._batches import each
-from dfpipe.catalog._entry import Entry
+from dfpipe.catalog._entry import Entry, warn_of_unknown
 from dfpipe.catalog._listing import Listing
 from dfpipe.catalog._video import Split
 
@@ -35,11 +35,12 @@ def fits(listing: Listing) -> bool:
     return not listing.folders().isdisjoint(_FOLDERS)
 
 
-def entries(listing: Listing) -> Iterator[Entry]:
+def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:
     """Describe every video whose path and name follow the scheme."""
     test: set[str] | None = None
-    if _TEST_LIST in listing:
-        test = {line.split(maxsplit=1)[-1].strip() for line in listing.text(_TEST_LIST).splitlines() if line.strip()}
+    if _TEST_LIST in lists:
+        test = {line.split(maxsplit=1)[-1].strip() for line in lists.text(_TEST_LIST).splitlines() if line.strip()}
+        warn_of_unknown(lists.url(_TEST_LIST), test - listing.paths(), len(test), listing)
     found = (_entry(path, test) for path in each(listing.videos()))
     return (entry for entry in found if entry is not None)
 

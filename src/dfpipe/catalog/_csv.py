@@ -39,7 +39,7 @@ def fits(listing: Listing) -> bool:
     return _FILE in listing
 
 
-def entries(listing: Listing) -> Iterator[Entry]:
+def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:  # noqa: ARG001 - its sides stand with the labels
     """Describe every video that the table names."""
     if not fits(listing):
         return

@@ -30,7 +30,7 @@ def fits(listing: Listing) -> bool:
     return bool(_metadata(listing))
 
 
-def entries(listing: Listing) -> Iterator[Entry]:
+def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:  # noqa: ARG001 - its sides stand with the labels
     """Describe every video that a metadata.json names and that is there."""
     there = listing.paths()
     absent: list[str] = []

@@ -1,6 +1,7 @@
 """What a layout knows of a video from names and small text files alone."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -9,7 +10,9 @@ from dfpipe.catalog._listing import Listing
 from dfpipe.catalog._video import Label, Split
 from dfpipe.errors import CatalogError
 
-__all__ = ["Entry", "Reader", "as_split", "stem"]
+__all__ = ["Entry", "Reader", "as_split", "stem", "warn_of_unknown"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +54,26 @@ class Reader(Protocol):
     def fits(self, listing: Listing) -> bool:
         """Tell whether names in the listing have this layout."""
 
-    def entries(self, listing: Listing) -> Iterator[Entry]:
-        """Describe every video of the layout, one by one."""
+    def entries(self, listing: Listing, lists: Listing) -> Iterator[Entry]:
+        """Describe every video of the layout, one by one; the official lists are looked for in the second listing."""
 
 
 def stem(path: str) -> str:
     """Return the last part of a path without its suffix."""
     return PurePosixPath(path).stem
+
+
+def warn_of_unknown(lists: str, unknown: Collection[str], total: int, listing: Listing) -> None:
+    """Say of how many names in official lists there is no video."""
+    if unknown:
+        _log.warning(
+            "%d of %d names in %s are of no video under %s, the first is %s",
+            len(unknown),
+            total,
+            lists,
+            listing.root.url,
+            min(unknown),
+        )
 
 
 def as_split(text: str, where: str) -> Split | None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from dfpipe.catalog._batches import each
-from dfpipe.catalog._entry import Entry
+from dfpipe.catalog._entry import Entry, warn_of_unknown
 from dfpipe.catalog._listing import Listing
 from dfpipe.catalog._video import Split
 from dfpipe.errors import CatalogError
@@ -36,11 +36,16 @@ def fits(listing: Listing) -> bool:
     return not listing.folders().isdisjoint({"original_sequences", "manipulated_sequences"})
 
 
-def entries(listing: Listing) -> Iterator[Entry]:
+def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:
     """Describe every video whose path and name follow the scheme."""
-    split = _official_split(listing)
-    found = (_real(path, split) or _fake(path, split) for path in each(listing.videos()))
-    return (entry for entry in found if entry is not None)
+    split = _official_split(lists)
+    unknown = set(split)
+    for path in each(listing.videos()):
+        entry = _real(path, split) or _fake(path, split)
+        if entry is not None:
+            unknown -= {entry.target, entry.source}
+            yield entry
+    warn_of_unknown(lists.url("train.json, val.json and test.json"), unknown, len(split), listing)
 
 
 def _real(path: str, split: dict[str, Split]) -> Entry | None:

@@ -44,7 +44,9 @@ _DESCRIBED = pa.schema(
 _log = logging.getLogger(__name__)
 
 
-def read_catalog(root: Location, *, layout: Layout = "auto", known: pa.Table | None = None) -> pa.Table:
+def read_catalog(
+    root: Location, *, layout: Layout = "auto", known: pa.Table | None = None, lists: Location | None = None
+) -> pa.Table:
     """List a data set and describe every video in it; no video is downloaded.
 
     Parameters
@@ -55,6 +57,8 @@ def read_catalog(root: Location, *, layout: Layout = "auto", known: pa.Table | N
         How it is laid out; auto finds it out.
     known
         An earlier catalog; a local file whose size and time of change are as before is not read again for its hash.
+    lists
+        Folder or bucket prefix of the data set's official lists; None is the root.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def read_catalog(root: Location, *, layout: Layout = "auto", known: pa.Table | N
     """
     listing = list_files(root)
     name = _recognise(listing) if layout == "auto" else layout
-    entries = _describe(_READERS[name].entries(listing), root)
+    lists_listing = listing if lists is None else list_files(lists)
+    entries = _describe(_READERS[name].entries(listing, lists_listing), root)
     if not entries.num_rows:
         others = [other for other in _fitting(listing) if other != name]
         raise CatalogError(

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dfpipe.cli import (  # noqa: F401 - importing them registers their commands
     _commands,
+    _cross,
     _forget,
     _models,
     _report,

@@ -1,45 +1,53 @@
 """The seed study's feature: what the crop looks like, pixel by pixel."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VERSION", "columns", "pixels"]
+from dfpipe.features.faces import Faces
+from dfpipe.settings import PixelsSettings
+
+__all__ = ["VERSION", "columns", "compute"]
 
 VERSION = 2
 """Raised whenever the same crop would give other values."""
 
+_PLACE = {"red": 0, "green": 1, "blue": 2}
 
-def columns(size_px: int) -> int:
+
+def columns(settings: PixelsSettings) -> int:
     """Return how many values a crop becomes."""
-    return size_px * size_px * 3
+    return settings.size_px**2 * (3 if settings.channels == "rgb" else 1)
 
 
-def pixels(crops: Sequence[NDArray[np.uint8]], *, size_px: int) -> NDArray[np.uint8]:
-    """Resize each crop by area averaging and flatten it.
+def compute(faces: Faces, settings: PixelsSettings) -> NDArray[np.uint8]:
+    """Resize each crop by area averaging and flatten the channels asked.
 
     Parameters
     ----------
-    crops : sequence of ndarray of uint8, shape (height, width, 3), RGB
-        Faces.
-    size_px
-        Side after resizing.
+    faces
+        Of which the crops are looked at.
+    settings
+        Side after resizing, and the channels.
 
     Returns
     -------
-    ndarray of uint8, shape (n, size_px * size_px * 3)
-        Row by row, pixel by pixel, R then G then B.
+    ndarray of uint8, shape (n, columns(settings))
+        Row by row, pixel by pixel, R then G then B where all three are asked.
 
     Examples
     --------
     >>> crop = np.zeros((4, 4, 3), np.uint8)
     >>> crop[:, 2:] = 200
-    >>> pixels([crop], size_px=2).reshape(2, 2, 3)[0, :, 0]
-    array([  0, 200], dtype=uint8)
+    >>> compute(Faces.of_crops([crop]), PixelsSettings(size_px=4)).reshape(4, 4, 3)[0, :, 0]
+    array([  0,   0, 200, 200], dtype=uint8)
     """
-    rows = np.empty((len(crops), columns(size_px)), np.uint8)
-    for row, crop in zip(rows, crops, strict=True):
-        row[:] = cv2.resize(crop, (size_px, size_px), interpolation=cv2.INTER_AREA).reshape(-1)
+    rows = np.empty((len(faces.crops), columns(settings)), np.uint8)
+    for row, crop in zip(rows, faces.crops, strict=True):
+        small = cv2.resize(crop, (settings.size_px, settings.size_px), interpolation=cv2.INTER_AREA)
+        if settings.channels == "luma":
+            small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        elif settings.channels != "rgb":
+            small = small[:, :, _PLACE[settings.channels]]
+        row[:] = small.reshape(-1)
     return rows

@@ -19,15 +19,15 @@ Inner blocks have their middle in the middle half of the crop, both ways; where 
 difference is 0. A crop of one colour gives zeros.
 """
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfpipe.errors import SettingsError
+from dfpipe.features._crops import check_size, describe, float_luma
+from dfpipe.features.faces import Faces
+from dfpipe.settings import ResidualSettings
 
-__all__ = ["VERSION", "block_statistics", "columns", "residual"]
+__all__ = ["VERSION", "block_statistics", "columns", "compute"]
 
 VERSION = 2
 """Raised whenever the same crop would give other values."""
@@ -36,26 +36,24 @@ VERSION = 2
 _FLOOR = 0.25
 
 
-def columns(grid: int) -> int:
+def columns(settings: ResidualSettings) -> int:
     """Return how many values a crop becomes."""
-    return 2 * grid * grid + 2
+    return 2 * settings.grid**2 + 2
 
 
-def residual(crops: Sequence[NDArray[np.uint8]], *, sigma_px: float, grid: int) -> NDArray[np.float32]:
+def compute(faces: Faces, settings: ResidualSettings) -> NDArray[np.float32]:
     """Describe the noise in the blocks of each crop, relative to the crop's median block.
 
     Parameters
     ----------
-    crops : sequence of ndarray of uint8, shape (height, width, 3), RGB
-        Faces.
-    sigma_px
-        Standard deviation of the Gaussian in crop pixels.
-    grid
-        The crop is cut into grid x grid blocks.
+    faces
+        Of which the crops are looked at.
+    settings
+        Standard deviation of the Gaussian, and how the crop is cut into blocks.
 
     Returns
     -------
-    ndarray of float32, shape (n, columns(grid))
+    ndarray of float32, shape (n, columns(settings))
         Finite; the module tells what stands where.
 
     Raises
@@ -63,16 +61,18 @@ def residual(crops: Sequence[NDArray[np.uint8]], *, sigma_px: float, grid: int) 
     SettingsError
         Blocks of less than 2 x 2 pixels.
     """
-    rows = np.empty((len(crops), columns(grid)), np.float32)
+    grid = settings.grid
     middle = np.abs((np.arange(grid) + 0.5) / grid - 0.5) < 0.25
     inner = np.outer(middle, middle).reshape(-1)
-    both = inner.any() and not inner.all()
-    for row, crop in zip(rows, crops, strict=True):
-        logs = np.log(block_statistics(crop, sigma_px=sigma_px, grid=grid) + _FLOOR)
+    both = bool(inner.any() and not inner.all())
+
+    def one(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logs = np.log(block_statistics(crop, sigma_px=settings.sigma_px, grid=grid) + _FLOOR)
         relative = logs - np.median(logs, axis=1, keepdims=True)
-        row[:-2] = relative.reshape(-1)
-        row[-2:] = relative[:, inner].mean(axis=1) - relative[:, ~inner].mean(axis=1) if both else 0
-    return rows
+        gap = relative[:, inner].mean(axis=1) - relative[:, ~inner].mean(axis=1) if both else np.zeros(2, np.float32)
+        return np.concatenate([relative.reshape(-1), gap])
+
+    return describe(faces.crops, columns(settings), one)
 
 
 def block_statistics(crop: NDArray[np.uint8], *, sigma_px: float, grid: int) -> NDArray[np.float32]:
@@ -82,8 +82,10 @@ def block_statistics(crop: NDArray[np.uint8], *, sigma_px: float, grid: int) -> 
     ----------
     crop : ndarray of uint8, shape (height, width, 3), RGB
         Face.
-    sigma_px, grid
-        As for `residual`.
+    sigma_px
+        Standard deviation of the Gaussian in crop pixels.
+    grid
+        The crop is cut into grid x grid blocks.
 
     Returns
     -------
@@ -95,13 +97,8 @@ def block_statistics(crop: NDArray[np.uint8], *, sigma_px: float, grid: int) -> 
     SettingsError
         Blocks of less than 2 x 2 pixels.
     """
-    height, width = crop.shape[:2]
-    if min(height, width) < 2 * grid:
-        raise SettingsError(
-            f"got crops of {width} x {height} pixels for a residual grid of {grid}, expected at least {2 * grid}; "
-            "lower the grid or raise extract.crop.size_px"
-        )
-    luma = cv2.cvtColor(crop.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    check_size(crop, 2 * grid, f"a residual grid of {grid}", "lower the grid or ")
+    luma = float_luma(crop)
     left = luma - cv2.GaussianBlur(luma, (0, 0), sigma_px)
     # Area averaging is the mean of each block, and shares a pixel out where blocks are not whole pixels.
     mean, square, size = (

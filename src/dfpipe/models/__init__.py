@@ -19,7 +19,16 @@ from dfpipe.models.search import (
     search,
 )
 from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
-from dfpipe.models.splits import check_disjoint, grouped_folds, identity_groups, split_groups
+from dfpipe.models.split_record import split_record
+from dfpipe.models.splits import (
+    Split,
+    check_disjoint,
+    grouped_folds,
+    identity_groups,
+    on_two_sides,
+    random_rows,
+    split_groups,
+)
 
 __all__ = [
     "Bundle",
@@ -34,6 +43,7 @@ __all__ = [
     "RunTasks",
     "Scores",
     "SearchResult",
+    "Split",
     "TrainingData",
     "VideoPrediction",
     "build",
@@ -46,13 +56,16 @@ __all__ = [
     "grouped_folds",
     "identity_groups",
     "load_estimator",
+    "on_two_sides",
     "predict_proba",
+    "random_rows",
     "refit_and_evaluate",
     "roc_figure",
     "run_fold",
     "run_here",
     "search",
     "split_groups",
+    "split_record",
     "video_level",
     "video_scores",
 ]

@@ -30,6 +30,8 @@ class Preprocessing(BaseModel):
     """Frames, faces and crops."""
     features: tuple[FeatureSettings, ...]
     """Feature sets, in the order of the columns."""
+    rows: Literal["face", "video"] = "face"
+    """What a row stands for, as in the settings ``train.rows``."""
     columns: tuple[ColumnBlock, ...]
     """Columns that each feature set fills."""
     dtype: Literal["uint8", "float32"]

@@ -21,7 +21,7 @@ class ColumnBlock(NamedTuple):
     """The columns that one feature set fills."""
 
     feature: str
-    """Name of the feature set."""
+    """Name of the feature set, with the options in which it differs from others of the same name."""
     start: int
     """First column."""
     stop: int
@@ -30,7 +30,7 @@ class ColumnBlock(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """One row for each face; every video has at least one.
+    """One row for each face or for each video; every video has at least one.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dfpipe.models.data import TrainingData
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.specs import Candidate, fit
+from dfpipe.models.splits import Rows
 
 __all__ = ["Evaluation", "VideoPrediction", "refit_and_evaluate"]
 
@@ -57,24 +58,21 @@ class Evaluation:
         return np.array([prediction.score for prediction in self.predictions], np.float64)
 
 
-def refit_and_evaluate(
-    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp], candidate: Candidate
-) -> Evaluation:
-    """Fit a candidate to all training videos and score it on the held-out ones.
+def refit_and_evaluate(data: TrainingData, train_rows: Rows, test_rows: Rows, candidate: Candidate) -> Evaluation:
+    """Fit a candidate to all training rows and score it on the held-out ones.
 
     Parameters
     ----------
     data
         All rows.
-    train_videos, test_videos
-        Indices of the videos on each side.
+    train_rows, test_rows
+        The rows on each side.
     candidate
         What to fit.
     """
-    train, test = data.rows_of(train_videos), data.rows_of(test_videos)
-    model = fit(candidate, data.X[train], data.y[train])
-    proba = np.asarray(model.predict_proba(data.X[test])[:, 1], np.float64)
-    y, video = data.y[test], data.video[test]
+    model = fit(candidate, data.X[train_rows], data.y[train_rows])
+    proba = np.asarray(model.predict_proba(data.X[test_rows])[:, 1], np.float64)
+    y, video = data.y[test_rows], data.video[test_rows]
     scores = video_scores(proba, video, len(data.video_ids))
     frames = np.bincount(video, minlength=len(data.video_ids))
     labels = data.video_labels
@@ -85,7 +83,7 @@ def refit_and_evaluate(
         video=video_level(y, proba, video),
         predictions=tuple(
             VideoPrediction(data.video_ids[index], int(labels[index]), float(scores[index]), int(frames[index]))
-            for index in np.sort(test_videos)
+            for index in np.unique(video)
         ),
         y_frame=y,
         proba_frame=proba,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models.data import TrainingData
 from dfpipe.models.metrics import frame_level, video_level
 from dfpipe.models.specs import Candidate, ModelKind, fit
+from dfpipe.models.splits import Rows
 
 __all__ = ["CandidateResult", "FoldResult", "FoldTask", "RunTasks", "SearchResult", "run_fold", "run_here", "search"]
 
@@ -40,10 +40,10 @@ class FoldTask:
     """What to fit."""
     fold: int
     """Number of the fold, from 0."""
-    train_videos: NDArray[np.intp]
-    """Indices of the videos to learn from."""
-    valid_videos: NDArray[np.intp]
-    """Indices of the videos to score."""
+    train_rows: Rows
+    """Rows to learn from."""
+    valid_rows: Rows
+    """Rows to score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def run_fold(data: TrainingData, task: FoldTask) -> FoldResult:
     metrics: Mapping[str, float] = {}
     error: str | None = None
     try:
-        train, valid = data.rows_of(task.train_videos), data.rows_of(task.valid_videos)
+        train, valid = task.train_rows, task.valid_rows
         model = fit(task.candidate, data.X[train], data.y[train])
         proba = model.predict_proba(data.X[valid])[:, 1]
         y, video = data.y[valid], data.video[valid]
@@ -140,7 +140,7 @@ def run_fold(data: TrainingData, task: FoldTask) -> FoldResult:
 
 def search(
     data: TrainingData,
-    folds: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+    folds: Sequence[tuple[Rows, Rows]],
     candidates: Sequence[Candidate],
     *,
     run_tasks: RunTasks = run_here,
@@ -152,7 +152,7 @@ def search(
     data
         Rows to learn from.
     folds
-        (train_videos, valid_videos) of each fold.
+        (train, validation) rows of each fold.
     candidates
         Points of the grid.
     run_tasks
@@ -164,9 +164,9 @@ def search(
         Every candidate failed.
     """
     tasks = [
-        FoldTask(candidate, number, train_videos, valid_videos)
+        FoldTask(candidate, number, train_rows, valid_rows)
         for candidate in candidates
-        for number, (train_videos, valid_videos) in enumerate(folds)
+        for number, (train_rows, valid_rows) in enumerate(folds)
     ]
     done: dict[Candidate, list[FoldResult]] = defaultdict(list)
     for fold in run_tasks(run_fold, tasks, shared=data):

@@ -1,20 +1,59 @@
 """Dividing videos so that nobody seen in training is met again in the test.
 
 Whoever appears together in a video, as the body or as the face, belongs to one group, and so does everyone they
-appear with elsewhere. Groups are dealt out whole.
+appear with elsewhere. Groups are dealt out whole. Rows at random are there for comparison with those who did so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
+from dfpipe.settings import SplitProtocol
 
-__all__ = ["check_disjoint", "grouped_folds", "identity_groups", "split_groups"]
+__all__ = [
+    "Rows",
+    "Split",
+    "Videos",
+    "check_disjoint",
+    "grouped_folds",
+    "identity_groups",
+    "on_two_sides",
+    "random_rows",
+    "split_groups",
+]
 
 Videos = NDArray[np.intp]
 """Indices of videos, in rising order."""
+
+Rows = NDArray[np.intp]
+"""Indices of rows, in rising order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Which rows a model learns from and which it is judged on."""
+
+    train_rows: Rows
+    """Rows to learn from."""
+    test_rows: Rows
+    """Held-out rows."""
+    folds: tuple[tuple[Rows, Rows], ...]
+    """(train, validation) rows inside ``train_rows``; one fold whose validation rows are on neither side where an
+    official split has validation videos of its own."""
+    protocol: SplitProtocol = "identity"
+    """By which rule."""
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    """Why videos have no row here, by their index."""
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """How many videos, contents, identities and groups stand on two sides; empty where none does."""
+
+    @property
+    def leaky(self) -> bool:
+        """Whether figures on the test come out too good, since something of it may be known from training."""
+        return self.protocol == "seed" or bool(self.shared)
 
 
 def identity_groups(identities: Sequence[tuple[str, ...]]) -> NDArray[np.int32]:
@@ -52,9 +91,14 @@ def identity_groups(identities: Sequence[tuple[str, ...]]) -> NDArray[np.int32]:
 
 
 def split_groups(
-    groups: NDArray[np.int32], labels: NDArray[np.int8], *, test_fraction: float, seed: int
+    groups: NDArray[np.int32],
+    labels: NDArray[np.int8],
+    *,
+    test_fraction: float,
+    seed: int,
+    strata: Sequence[str] | None = None,
 ) -> tuple[Videos, Videos]:
-    """Hold whole groups out for the test, near the given share of the videos of each class.
+    """Hold whole groups out for the test, near the given share of the videos of each stratum.
 
     Parameters
     ----------
@@ -66,6 +110,8 @@ def split_groups(
         Share wanted in the test, between 0 and 1.
     seed
         Equal seeds give equal splits.
+    strata
+        What each video is an example of within its class, such as a method; None is the class alone.
 
     Returns
     -------
@@ -77,7 +123,8 @@ def split_groups(
     TrainingDataError
         One class only, or too few groups to have both classes on both sides.
     """
-    side = _deal(groups, labels, shares=np.array([1 - test_fraction, test_fraction]), seed=seed, what="train and test")
+    shares = np.array([1 - test_fraction, test_fraction])
+    side = _deal(groups, labels, strata, shares=shares, seed=seed, what="train and test")
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
 
@@ -88,6 +135,7 @@ def grouped_folds(
     folds: int,
     seed: int,
     videos: Videos | None = None,
+    strata: Sequence[str] | None = None,
 ) -> list[tuple[Videos, Videos]]:
     """Divide videos into folds for cross-validation, whole groups at a time.
 
@@ -103,6 +151,8 @@ def grouped_folds(
         Equal seeds give equal folds.
     videos
         Indices of the videos to divide; None is all.
+    strata
+        What each of all videos is an example of within its class, such as a method; None is the class alone.
 
     Returns
     -------
@@ -116,9 +166,100 @@ def grouped_folds(
     """
     chosen = np.arange(len(groups)) if videos is None else np.sort(videos)
     fold = _deal(
-        groups[chosen], labels[chosen], shares=np.full(folds, 1 / folds), seed=seed, what=f"{folds} validation folds"
+        groups[chosen],
+        labels[chosen],
+        None if strata is None else [strata[video] for video in chosen],
+        shares=np.full(folds, 1 / folds),
+        seed=seed,
+        what=f"{folds} validation folds",
     )
     return [(chosen[fold != number], chosen[fold == number]) for number in range(folds)]
+
+
+def random_rows(
+    y: NDArray[np.int8], *, test_fraction: float, folds: int, seed: int
+) -> tuple[Rows, Rows, list[tuple[Rows, Rows]]]:
+    """Divide rows at random, whoever is in them, as scikit-learn's train_test_split and KFold do: the seed's protocol.
+
+    Parameters
+    ----------
+    y
+        Labels, shape (n,): 0 real, 1 fake.
+    test_fraction
+        Share of the rows held out.
+    folds
+        Number of folds inside the rest, consecutive parts of it in its shuffled order.
+    seed
+        ``random_state`` of the shuffle.
+
+    Returns
+    -------
+    train_rows, test_rows, folds
+        Rows in rising order; of each fold the rows to learn from and the rows to validate on.
+
+    Raises
+    ------
+    TrainingDataError
+        Fewer rows than this takes, or a side without one of the classes.
+    """
+    from sklearn.model_selection import KFold, train_test_split  # noqa: PLC0415 - slow to import
+
+    if len(y) <= folds or round((1 - test_fraction) * len(y)) < folds:
+        raise TrainingDataError(
+            f"got {len(y)} faces, expected enough for {folds} folds beside the test; add videos or ask for fewer folds "
+            "(train.split.folds)"
+        )
+    train, test = train_test_split(np.arange(len(y)), test_size=test_fraction, random_state=seed)
+    inside = [(np.sort(train[learnt]), np.sort(train[valid])) for learnt, valid in KFold(folds).split(train)]
+    for rows in (train, test, *(part for fold in inside for part in fold)):
+        if len(np.unique(y[rows])) < 2:
+            raise TrainingDataError(
+                f"drawn at random, a side of {len(rows)} faces has only one of the classes, expected both; add videos, "
+                "ask for fewer folds (train.split.folds), or set another train.split.seed"
+            )
+    return np.sort(train), np.sort(test), inside
+
+
+def on_two_sides(
+    left: Videos,
+    right: Videos,
+    *,
+    groups: NDArray[np.int32],
+    identities: Sequence[tuple[str, ...]] | None = None,
+    contents: Sequence[str] | None = None,
+) -> dict[str, list[str]]:
+    """Return what two sides of a split have in common: ``{"identity": ["ann", "bob"], "group": ["3"]}``.
+
+    Parameters
+    ----------
+    left, right
+        Indices of the videos on each side.
+    groups
+        Group of each video, shape (n_videos,).
+    identities
+        Who appears in each video.
+    contents
+        What tells each video's bytes from others.
+
+    Returns
+    -------
+    dict
+        Names by what they name (video, content, identity, group), sorted; nothing that is on one side only.
+    """
+
+    def people(side: Videos) -> set[str]:
+        return {person for video in side for person in identities[video]} if identities is not None else set()
+
+    def bytes_of(side: Videos) -> set[str]:
+        return {contents[video] for video in side} if contents is not None else set()
+
+    shared = {
+        "video": _names(left) & _names(right),
+        "content": bytes_of(left) & bytes_of(right),
+        "identity": people(left) & people(right),
+        "group": _names(groups[left]) & _names(groups[right]),
+    }
+    return {what: sorted(names) for what, names in shared.items() if names}
 
 
 def check_disjoint(
@@ -127,30 +268,48 @@ def check_disjoint(
     *,
     groups: NDArray[np.int32],
     identities: Sequence[tuple[str, ...]] | None = None,
+    contents: Sequence[str] | None = None,
+    video_ids: Sequence[str] | None = None,
+    advice: str = "split by identity groups",
 ) -> None:
-    """Refuse a split in which a video, a group or a person stands on both sides.
+    """Refuse a split in which a video, its bytes under another name, a person or a group stands on both sides.
+
+    Parameters
+    ----------
+    train_videos, test_videos, groups, identities, contents
+        As in `on_two_sides`.
+    video_ids
+        Names of the videos for the message; None names indices.
+    advice
+        What to do, for the message.
 
     Raises
     ------
     TrainingDataError
-        Names what stands on both sides.
+        Names what stands on both sides, and a video of each.
     """
-    shared: dict[str, set[str]] = {
-        "video": _names(train_videos) & _names(test_videos),
-        "group": _names(groups[train_videos]) & _names(groups[test_videos]),
-    }
-    if identities is not None:
-        train_people, test_people = (
-            {person for video in side for person in identities[video]} for side in (train_videos, test_videos)
-        )
-        shared["identity"] = train_people & test_people
-    for what, both in shared.items():
-        if both:
-            names = ", ".join(sorted(both)[:3])
-            raise TrainingDataError(
-                f"{what} {names} stands in training and in the test, expected nobody on both sides; "
-                "split by identity groups"
-            )
+    shared = on_two_sides(train_videos, test_videos, groups=groups, identities=identities, contents=contents)
+    if not shared:
+        return
+    what, names = next(iter(shared.items()))
+
+    def has_first(video: int) -> bool:
+        match what:
+            case "content":
+                return contents is not None and contents[video] == names[0]
+            case "identity":
+                return identities is not None and names[0] in identities[video]
+        return str(video if what == "video" else groups[video]) == names[0]
+
+    one, other = (
+        next(video if video_ids is None else video_ids[video] for video in side.tolist() if has_first(video))
+        for side in (train_videos, test_videos)
+    )
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    raise TrainingDataError(
+        f"{what} {', '.join(names[:3])}{more} stands on two sides of the split (in video {one} and in {other}), "
+        f"expected no video, content, identity or group on two; {advice}"
+    )
 
 
 def _names(numbers: NDArray[np.integer]) -> set[str]:
@@ -158,18 +317,41 @@ def _names(numbers: NDArray[np.integer]) -> set[str]:
 
 
 def _deal(
-    groups: NDArray[np.int32], labels: NDArray[np.int8], *, shares: NDArray[np.float64], seed: int, what: str
+    groups: NDArray[np.int32],
+    labels: NDArray[np.int8],
+    strata: Sequence[str] | None,
+    *,
+    shares: NDArray[np.float64],
+    seed: int,
+    what: str,
 ) -> NDArray[np.intp]:
-    """Give each video a side, whole groups at a time, every side near its share of each class."""
+    """Give each video a side, whole groups at a time, every side near its share of each stratum."""
     _, member = np.unique(groups, return_inverse=True)
-    counts = np.zeros((int(member.max(initial=-1)) + 1, 2), np.int64)
+    number = int(member.max(initial=-1)) + 1
+    counts = np.zeros((number, 2), np.int64)
     np.add.at(counts, (member, labels), 1)
     _check_enough(counts, sides=len(shares), what=what)
-    order = np.random.default_rng(seed).permutation(len(counts))
-    side_of = _fill(counts, order, shares, np.full(len(counts), -1))
+    stratum = _stratify(labels, strata, smallest=1 / shares.min())
+    parts = np.zeros((number, int(stratum.max()) + 1))
+    np.add.at(parts, (member, stratum), 1)
+    parts /= parts.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(number)
+    largest_first = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    side_of = _fill(parts, largest_first, shares, np.full(number, -1))
     if not _both_classes(counts, side_of, len(shares)):
-        side_of = _fill(counts, order, shares, _reserve(counts, order, len(shares)))
+        side_of = _fill(parts, largest_first, shares, _reserve(counts, order, len(shares)))
+    _improve(parts, counts, shares, side_of)
     return side_of[member]
+
+
+def _stratify(labels: NDArray[np.int8], strata: Sequence[str] | None, *, smallest: float) -> NDArray[np.intp]:
+    """Return the number of each video's stratum; those of a class too small to give every side a video are one."""
+    kinds = np.zeros(len(labels), np.intp) if strata is None else np.unique(strata, return_inverse=True)[1]
+    both = np.stack([labels.astype(np.intp), kinds + 1], axis=1)
+    _, stratum, videos = np.unique(both, axis=0, return_inverse=True, return_counts=True)
+    both[videos[stratum] < smallest, 1] = 0
+    numbers: NDArray[np.intp] = np.unique(both, axis=0, return_inverse=True)[1]
+    return numbers
 
 
 def _check_enough(counts: NDArray[np.int64], *, sides: int, what: str) -> None:
@@ -191,20 +373,54 @@ def _check_enough(counts: NDArray[np.int64], *, sides: int, what: str) -> None:
 
 
 def _fill(
-    counts: NDArray[np.int64], order: NDArray[np.intp], shares: NDArray[np.float64], side_of: NDArray[np.intp]
+    parts: NDArray[np.float64],
+    largest_first: NDArray[np.intp],
+    shares: NDArray[np.float64],
+    side_of: NDArray[np.intp],
 ) -> NDArray[np.intp]:
-    """Deal the groups that have no side yet, largest first, each to the side that lacks most of what it brings."""
-    parts = counts / counts.sum(axis=0)
-    lacking = np.outer(shares, (1.0, 1.0))
+    """Deal the groups that have no side yet, each to the side that lacks most of what it brings."""
+    lacking = np.repeat(shares[:, None], parts.shape[1], axis=1)
     taken = side_of >= 0
     np.subtract.at(lacking, side_of[taken], parts[taken])
-    waiting = order[~taken[order]]
-    for group in waiting[np.argsort(-counts[waiting].sum(axis=1), kind="stable")]:
+    for group in largest_first[~taken[largest_first]]:
         # The smallest rise in the squared distance from the shares; rounded so that equal sides tie exactly.
         side = int(np.argmax(np.round(lacking @ parts[group], 12)))
         side_of[group] = side
         lacking[side] -= parts[group]
     return side_of
+
+
+MOST_MOVES = 1000
+"""Groups that are moved after the dealing; each move looks at all of them."""
+
+
+def _improve(
+    parts: NDArray[np.float64], counts: NDArray[np.int64], shares: NDArray[np.float64], side_of: NDArray[np.intp]
+) -> None:
+    """Move single groups, in place, for as long as that brings the sides nearer to their shares.
+
+    What is lowered is the sum of the squared distances over sides and strata. Where every group is of one stratum, no
+    side then misses its share of a stratum by more than the stratum's largest group: else moving one would help.
+    """
+    here = np.arange(len(parts))
+    excess = np.repeat(-shares[:, None], parts.shape[1], axis=1)
+    np.add.at(excess, side_of, parts)
+    classes = np.zeros((len(shares), 2), np.int64)
+    np.add.at(classes, side_of, counts)
+    lengths = (parts**2).sum(axis=1, keepdims=True)
+    for _ in range(MOST_MOVES):
+        along = parts @ excess.T
+        change = 2 * (lengths + along - along[here, side_of][:, None])
+        change[here, side_of] = 0
+        # No side may lose its last video of a class.
+        change[~(classes[side_of] > counts).all(axis=1)] = 0
+        group, side = np.unravel_index(int(np.argmin(np.round(change, 12))), change.shape)
+        if change[group, side] > -1e-9:
+            return
+        for sign, where in ((-1, side_of[group]), (1, side)):
+            excess[where] += sign * parts[group]
+            classes[where] += sign * counts[group]
+        side_of[group] = side
 
 
 def _reserve(counts: NDArray[np.int64], order: NDArray[np.intp], sides: int) -> NDArray[np.intp]:

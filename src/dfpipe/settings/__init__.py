@@ -29,7 +29,23 @@ from dfpipe.settings.extract import (
     UniformSampling,
     WindowSampling,
 )
+from dfpipe.settings.features import (
+    ColourSettings,
+    CooccurrenceSettings,
+    DctSettings,
+    FaceFeatureSettings,
+    FeatureSettings,
+    LandmarksSettings,
+    LbpSettings,
+    PixelsSettings,
+    ResidualMapSettings,
+    ResidualSettings,
+    SharpnessSettings,
+    SpectrumSettings,
+    TemporalSettings,
+)
 from dfpipe.settings.loading import load_settings
+from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
 from dfpipe.settings.section import without_password
@@ -42,27 +58,24 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.train import (
-    FeatureSettings,
-    ForestSettings,
-    PixelsSettings,
-    ResidualSettings,
-    SplitSettings,
-    TrainSettings,
-    XgboostSettings,
-)
+from dfpipe.settings.split import SplitProtocol, SplitSettings
+from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
     "CascadeSettings",
     "ClusterOptions",
     "ClusterSettings",
+    "ColourSettings",
+    "CooccurrenceSettings",
     "CropSettings",
     "DaskSettings",
+    "DctSettings",
     "DetectorSettings",
     "DlibSettings",
     "EverySampling",
     "ExtractSettings",
+    "FaceFeatureSettings",
     "FaceVideoSettings",
     "FeatureSettings",
     "FilterSettings",
@@ -71,6 +84,8 @@ __all__ = [
     "FrameSettings",
     "IndexSampling",
     "KeyframeSampling",
+    "LandmarksSettings",
+    "LbpSettings",
     "LimitSettings",
     "LossSettings",
     "MlflowSettings",
@@ -80,6 +95,7 @@ __all__ = [
     "PrefectSettings",
     "QualitySettings",
     "ReportSettings",
+    "ResidualMapSettings",
     "ResidualSettings",
     "RetinafaceR50Settings",
     "RetinafaceSettings",
@@ -87,8 +103,12 @@ __all__ = [
     "SamplingSettings",
     "Selection",
     "Settings",
+    "SharpnessSettings",
+    "SpectrumSettings",
+    "SplitProtocol",
     "SplitSettings",
     "Stage",
+    "TemporalSettings",
     "TrainSettings",
     "UniformSampling",
     "WindowSampling",

@@ -1,7 +1,7 @@
 """Frames, faces and crops, and the bounds on a single video."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -10,6 +10,7 @@ from dfpipe.settings.section import Section
 __all__ = [
     "CascadeSettings",
     "CropSettings",
+    "DetectorSection",
     "DetectorSettings",
     "DlibSettings",
     "EverySampling",
@@ -116,7 +117,14 @@ SamplingSettings = Annotated[
 ]
 
 
-class MtcnnSettings(Section):
+class DetectorSection(Section):
+    """What all detectors have."""
+
+    gives_landmarks: ClassVar[bool] = True
+    """Whether a face comes with its five landmarks."""
+
+
+class MtcnnSettings(DetectorSection):
     """Three small networks on ONNX Runtime, with the weights of the mtcnn package."""
 
     name: Literal["mtcnn"] = "mtcnn"
@@ -130,7 +138,7 @@ class MtcnnSettings(Section):
     them is not found there. A person who joins while all others stay in place is missed until then."""
 
 
-class RetinafaceSettings(Section):
+class RetinafaceSettings(DetectorSection):
     """RetinaFace with MobileNetV2 on ONNX Runtime; needs `dfpipe models fetch retinaface` once."""
 
     name: Literal["retinaface"] = "retinaface"
@@ -141,7 +149,7 @@ class RetinafaceSettings(Section):
     """Pictures are shrunk so that their longer side is at most this; a face should then still be 16 pixels wide."""
 
 
-class RetinafaceR50Settings(Section):
+class RetinafaceR50Settings(DetectorSection):
     """RetinaFace with ResNet-50, by the ONNX file of the retina-face package."""
 
     name: Literal["retinaface-r50"] = "retinaface-r50"
@@ -154,7 +162,7 @@ class RetinafaceR50Settings(Section):
     """ONNX file with the weights; null is where the retina-face package keeps the one that it downloads."""
 
 
-class DlibSettings(Section):
+class DlibSettings(DetectorSection):
     """dlib's frontal detector with 68 landmarks; needs the extra dlib and `dfpipe models fetch dlib` once.
 
     The landmarks were learned from iBUG 300-W, whose licence excludes commercial use.
@@ -169,12 +177,13 @@ class DlibSettings(Section):
     seen."""
 
 
-class CascadeSettings(Section):
+class CascadeSettings(DetectorSection):
     """OpenCV's cascade of Haar features, the plain baseline without landmarks.
 
     Needs `dfpipe models fetch cascade` once.
     """
 
+    gives_landmarks: ClassVar[bool] = False
     name: Literal["cascade"] = "cascade"
     """Detector."""
     min_neighbours: int = Field(5, ge=1)
@@ -324,9 +333,9 @@ class ExtractSettings(Section):
 
     @model_validator(mode="after")
     def _can_align(self) -> Self:
-        if self.crop.shape == "aligned" and self.detector.name == "cascade":
+        if self.crop.shape == "aligned" and not self.detector.gives_landmarks:
             raise ValueError(
-                "extract.crop.shape aligned needs landmarks, which detector cascade does not give;"
+                f"extract.crop.shape aligned needs landmarks, which detector {self.detector.name} does not give;"
                 " choose another detector, or shape box or square"
             )
         return self

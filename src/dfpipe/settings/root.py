@@ -1,9 +1,9 @@
 """All settings of a run."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dfpipe.settings.extract import ExtractSettings, LimitSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
@@ -28,6 +28,9 @@ class Settings(Section):
     """Local folder for servers' databases, logs and pid files."""
     layout: Literal["auto", "ffpp", "celebdf", "dfdc", "csv"] = "auto"
     """Layout of the source; auto finds it out."""
+    official_lists: str | None = None
+    """Folder or s3:// URL of the data set's official lists (train.json, val.json and test.json, or
+    List_of_testing_videos.txt); null: they are looked for beside the videos, in the source."""
     shard_bytes: int = Field(128 * 2**20, ge=1)
     """Bytes of pictures that one shard should hold, by what the ledger says a video takes."""
     videos_per_shard: int = Field(256, ge=1)
@@ -50,3 +53,13 @@ class Settings(Section):
     """Workers."""
     s3: S3Settings = S3Settings()
     """Access to s3:// URLs."""
+
+    @model_validator(mode="after")
+    def _has_landmarks(self) -> Self:
+        needing = next((feature.name for feature in self.train.features if feature.needs_landmarks), None)
+        if needing is not None and not self.extract.detector.gives_landmarks:
+            raise ValueError(
+                f"train.features has {needing}, which needs landmarks, and detector {self.extract.detector.name} gives"
+                " none; choose another extract.detector.name, or take the feature set out"
+            )
+        return self

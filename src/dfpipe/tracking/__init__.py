@@ -1,6 +1,7 @@
 """Tracking: trainings and models in MLflow."""
 
 from dfpipe.tracking.connection import Tracking, find_tracking, open_tracking, tracking_uri
+from dfpipe.tracking.cross import record_cross
 from dfpipe.tracking.lineage import (
     READ_BY_TRAINING,
     AffectedTraining,
@@ -30,6 +31,7 @@ __all__ = [
     "mark_training",
     "open_tracking",
     "point_alias",
+    "record_cross",
     "record_training",
     "remove_names",
     "tracking_uri",

@@ -36,6 +36,7 @@ READ_BY_TRAINING: tuple[Table, ...] = ("catalog", "videos", "features")
 VERSION_TAG = "dfpipe.version."
 STORE_TAG = "dfpipe.store"
 SPLIT_FILE, PREDICTIONS_FILE = "split.json", "predictions.parquet"
+SIDES = ("train", "val", "test")
 RUNS_PER_REQUEST = 1000
 
 
@@ -140,7 +141,8 @@ def find_trainings(tracking: Tracking, is_meant: Callable[[str], bool]) -> list[
         for run in _trainings(tracking):
             with _artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
                 split = json.loads(file.read_bytes()) if file is not None else {}
-            videos = sum(is_meant(video_id) for side in ("train", "test") for video_id in split.get(side, {}))
+            # By random rows a video stands on several sides.
+            videos = sum(map(is_meant, {video_id for side in SIDES for video_id in split.get(side, {})}))
             if videos:
                 tags = run.data.tags
                 name, version = (tags.get(f"dfpipe.model_{what}") for what in ("name", "version"))
@@ -215,7 +217,7 @@ def remove_names(tracking: Tracking, is_meant: Callable[[str], bool]) -> int:
 def _without_in_split(file: Path, is_meant: Callable[[str], bool]) -> bool:
     split = json.loads(file.read_bytes())
     changed = False
-    for side in ("train", "test"):
+    for side in (*SIDES, "left_out"):
         kept = {video_id: group for video_id, group in split.get(side, {}).items() if not is_meant(video_id)}
         gone = len(split.get(side, {})) - len(kept)
         if gone:

@@ -96,6 +96,7 @@ def register_model(
     fingerprint: str,
     metrics: Mapping[str, float],
     scratch: Path,
+    point: bool = True,
 ) -> Any:
     """Store a fitted model as an MLflow model of its own flavour, register it and give it the alias.
 
@@ -117,6 +118,8 @@ def register_model(
         Figures of the model.
     scratch
         Folder that does not exist yet, for the files before they are uploaded.
+    point
+        Whether it gets the alias.
 
     Returns
     -------
@@ -156,7 +159,8 @@ def register_model(
     )
     link = [{"name": version.name, "version": str(version.version)}]
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(link)})
-    client.set_registered_model_alias(settings.registered_model, settings.alias, version.version)
+    if point:
+        client.set_registered_model_alias(settings.registered_model, settings.alias, version.version)
     return version
 
 

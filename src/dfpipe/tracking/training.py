@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.data import REAL_AND_FAKE, TrainingData
 from dfpipe.models.evaluate import Evaluation
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
 from dfpipe.models.search import CandidateResult, SearchResult
+from dfpipe.models.split_record import split_record
+from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
@@ -52,22 +53,30 @@ class TrainingRecord:
     """Figures of the winner: ``test_video_auc``, ``test_frame_accuracy``, ``val_video_auc`` and so on."""
     url: str | None
     """Page of the run; None where MLflow runs without a server."""
+    protocol: str = "identity"
+    """How the videos were divided."""
+    leaky: bool = False
+    """Whether something of the test may be known from training; such a model never gets the alias."""
+    left_out: int = 0
+    """Videos on no side of the division."""
 
 
 def record_training(
     tracking: Tracking,
     *,
     data: TrainingData,
-    train_videos: NDArray[np.intp],
-    test_videos: NDArray[np.intp],
-    split: SplitSettings,
+    split: Split,
+    split_settings: SplitSettings,
     search: SearchResult,
     evaluations: Sequence[Evaluation],
+    grouped: Sequence[Evaluation] = (),
     preprocessing: Preprocessing,
     fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
     """Record a grid search and its evaluation, and register the best model under the alias in the settings.
+
+    A model from a leaky split is registered without the alias.
 
     Parameters
     ----------
@@ -75,14 +84,16 @@ def record_training(
         Open connection.
     data
         All rows.
-    train_videos, test_videos
-        Indices of the videos on each side of the split.
     split
+        Which rows stand on which side.
+    split_settings
         How they were divided.
     search
         Every candidate, failed ones included; each becomes a child run.
     evaluations
         Figures on the held-out videos, of the search's best candidate and of any others.
+    grouped
+        The same candidates divided by identity, beside those of a leaky split; their figures start with ``grouped_``.
     preprocessing
         How videos became rows; stored with the model.
     fingerprint
@@ -93,7 +104,7 @@ def record_training(
     Returns
     -------
     TrainingRecord
-        The parent run ends as FINISHED only when the model is registered and has its alias.
+        The parent run ends as FINISHED only when the model is registered and has the alias that is due to it.
 
     Raises
     ------
@@ -108,20 +119,29 @@ def record_training(
         _run(
             tracking,
             f"train {fingerprint[:8]}",
-            tags={**tags, "dfpipe.fingerprint": fingerprint, "dfpipe.candidate": winner.candidate.name},
+            tags={
+                **tags,
+                "dfpipe.fingerprint": fingerprint,
+                "dfpipe.candidate": winner.candidate.name,
+                **_split_tags(split),
+            },
         ) as run_id,
         TemporaryDirectory(prefix="dfpipe-") as scratch,
     ):
         evaluated = {evaluation.candidate: evaluation for evaluation in evaluations}
+        beside = {one.candidate: _prefixed("grouped_", _test_metrics(one)) for one in grouped}
         for rank, result in enumerate(search.ranking, start=1):
-            _record_candidate(tracking, run_id, rank, result, evaluated.get(result.candidate))
-        split_json = _split_json(data, train_videos, test_videos, split)
+            candidate = result.candidate
+            _record_candidate(
+                tracking, run_id, rank, result, evaluated.get(candidate), split, beside.get(candidate, {})
+            )
+        split_json = split_record(data, split, split_settings)
         _log(
             tracking,
             run_id,
             params={
-                **_data_params(data, train_videos, test_videos),
-                **{f"split.{name}": value for name, value in split.model_dump().items()},
+                **_data_params(data, split),
+                **{f"split.{name}": value for name, value in split_settings.model_dump().items()},
                 "candidates": len(search.ranking),
                 "best": winner.candidate.name,
             },
@@ -130,7 +150,11 @@ def record_training(
                 "dfpipe.rows_sha256": rows_sha256(data),
             },
         )
-        metrics = {**_prefixed("val_", search.best.mean), **_test_metrics(winner)}
+        metrics = {
+            **_prefixed("val_", search.best.mean),
+            **_test_metrics(winner),
+            **beside.get(winner.candidate, {}),
+        }
         folder = Path(scratch, "run")
         _write_evaluation(folder, winner)
         roc_figure(evaluations).savefig(folder / "roc.png", dpi=110)
@@ -146,6 +170,7 @@ def record_training(
             fingerprint=fingerprint,
             metrics=metrics,
             scratch=Path(scratch, "model"),
+            point=not split.leaky,
         )
         _log(tracking, run_id, tags={"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)})
     return _record(tracking, tracking.client.get_run(run_id))
@@ -216,13 +241,30 @@ def _record(tracking: Tracking, run: Any) -> TrainingRecord:
         model_version=tags["dfpipe.model_version"],
         metrics=dict(run.data.metrics),
         url=tracking.run_url(run.info.run_id),
+        protocol=tags.get("dfpipe.split_protocol", "identity"),
+        leaky=tags.get("dfpipe.leaky") == "true",
+        left_out=int(tags.get("dfpipe.split_left_out", 0)),
     )
 
 
+def _split_tags(split: Split) -> dict[str, str]:
+    return {
+        "dfpipe.leaky": "true" if split.leaky else "false",
+        "dfpipe.split_protocol": split.protocol,
+        "dfpipe.split_left_out": str(len(split.left_out)),
+    }
+
+
 def _record_candidate(
-    tracking: Tracking, parent_id: str, rank: int, result: CandidateResult, evaluation: Evaluation | None
+    tracking: Tracking,
+    parent_id: str,
+    rank: int,
+    result: CandidateResult,
+    evaluation: Evaluation | None,
+    split: Split,
+    grouped: Mapping[str, float],
 ) -> None:
-    tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank)}
+    tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank), **_split_tags(split)}
     if result.error is not None:
         tags |= {"dfpipe.error": result.error[:5000]}
     candidate = result.candidate
@@ -235,7 +277,7 @@ def _record_candidate(
             run_id,
             params={"model": candidate.model, **dict(candidate.params), "seed": candidate.seed},
             metrics=[
-                *_at_step(0, {**means, **spread, **tested}),
+                *_at_step(0, {**means, **spread, **tested, **grouped}),
                 *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),
             ],
         )
@@ -299,33 +341,22 @@ def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
     return {**evaluation.frame.named("test_frame_"), **evaluation.video.named("test_video_")}
 
 
-def _data_params(
-    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp]
-) -> dict[str, str | int]:
+def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
     labels = data.video_labels
     params: dict[str, str | int] = {
         "features": "+".join(block.feature for block in data.columns),
         "columns": data.X.shape[1],
         "dtype": str(data.X.dtype),
     }
-    for side, videos in (("train", train_videos), ("test", test_videos)):
+    for side, rows in (("train", split.train_rows), ("test", split.test_rows)):
+        videos = np.unique(data.video[rows])
         params |= {
             f"{side}.real_videos": int((labels[videos] == 0).sum()),
             f"{side}.fake_videos": int((labels[videos] == 1).sum()),
-            f"{side}.faces": len(data.rows_of(videos)),
+            f"{side}.faces": len(rows),
             f"{side}.groups": len(np.unique(data.groups[videos])),
         }
     return params
-
-
-def _split_json(
-    data: TrainingData, train_videos: NDArray[np.intp], test_videos: NDArray[np.intp], split: SplitSettings
-) -> str:
-    sides = {
-        side: {data.video_ids[video]: int(data.groups[video]) for video in videos}
-        for side, videos in (("train", train_videos), ("test", test_videos))
-    }
-    return json.dumps({"by": "identity groups", **split.model_dump(), **sides}, indent=1, sort_keys=True) + "\n"
 
 
 def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:

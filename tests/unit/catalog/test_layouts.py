@@ -75,7 +75,9 @@ def test_ffpp(place, caplog):
         dfd: ("fake", "DeepFakeDetection", "raw", "ffpp:actor:01", "ffpp:actor:02", None),
     }
     assert [video.video_id for video in videos] == sorted(video.video_id for video in videos)
-    assert not caplog.records, "masks are expected and need no warning"
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("1 of 4 names in ")
+    assert message.endswith("the first is 501"), "masks are expected and need no warning"
 
 
 def test_ffpp_without_official_split(place):
@@ -98,6 +100,29 @@ def test_celebdf(place):
             "test",
         ),
     }
+
+
+def test_a_list_that_names_unknown_videos_is_told(folder, caplog):
+    more = "1 YouTube-real/00171.mp4\n0 Celeb-synthesis/id0_id2_0000.mp4\n"
+    folder.fill(CELEBDF | {"List_of_testing_videos.txt": CELEBDF["List_of_testing_videos.txt"] + more})
+    read_catalog(folder.root)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("2 of 4 names in ")
+    assert message.endswith("the first is Celeb-synthesis/id0_id2_0000.mp4")
+
+
+@pytest.mark.parametrize(
+    ("files", "lists"),
+    [(FFPP, ("train.json", "splits/test.json")), (CELEBDF, ("List_of_testing_videos.txt",))],
+)
+def test_lists_may_lie_elsewhere(place, files, lists):
+    place.fill({path: content for path, content in files.items() if path not in lists})
+    elsewhere = place.root.child("..").child("lists") if place.root.is_local else place.root.child("lists")
+    for path in lists:
+        elsewhere.child(path).write_bytes(files[path].encode())
+    assert {video.split for video in read_catalog(place.root)} == {None}
+    there = {video.split for video in read_catalog(place.root, lists=elsewhere)}
+    assert {"train"} < there
 
 
 def test_celebdf_without_a_list_has_no_split(folder):

@@ -281,7 +281,8 @@ ffpp_paths = st.one_of(
 @given(st.sets(ffpp_paths))
 def test_every_path_of_the_scheme_is_one_video_with_an_id_of_its_own(paths):
     files = as_table(((path, 0, "", "") for path in sorted(paths)), FILES)
-    found = list(entries(Listing(open_location("data", S3Settings()), files)))
+    listing = Listing(open_location("data", S3Settings()), files)
+    found = list(entries(listing, listing))
     assert {entry.path for entry in found} == paths
     assert len({entry.video_id for entry in found}) == len(paths)
     for entry in found:

@@ -6,11 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dfpipe.errors import SettingsError
-from dfpipe.features import columns, compute, feature_version
+from dfpipe.features import Faces, columns, feature_version
+from dfpipe.features import compute as compute_features
 from dfpipe.features.residual import block_statistics
 from dfpipe.settings import FeatureSettings, PixelsSettings, ResidualSettings
 
 RESIDUAL = ResidualSettings(sigma_px=1.0, grid=8)
+
+
+def compute(crops: list[np.ndarray], chosen: FeatureSettings) -> np.ndarray:
+    return compute_features(Faces.of_crops(crops), chosen)
 
 
 def noisy(seed: int, *, deviation: float, size_px: int = 320) -> np.ndarray:
@@ -68,6 +73,16 @@ def test_pixels_are_averaged_areas_in_rgb_order():
 def test_pixels_of_the_crop_s_own_size_are_the_crop():
     crop = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     np.testing.assert_array_equal(compute([crop], PixelsSettings(size_px=32))[0], crop.reshape(-1))
+
+
+def test_one_channel_is_that_of_the_three():
+    crop = np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)
+    three = compute([crop], PixelsSettings(size_px=16))[0].reshape(16, 16, 3)
+    for place, channel in enumerate(("red", "green", "blue")):
+        row = compute([crop], PixelsSettings(size_px=16, channels=channel))[0]
+        np.testing.assert_array_equal(row, three[:, :, place].reshape(-1))
+    luma = compute([crop], PixelsSettings(size_px=16, channels="luma"))[0]
+    np.testing.assert_allclose(luma, (three @ [0.299, 0.587, 0.114]).reshape(-1), atol=0.51)
 
 
 @pytest.mark.parametrize("level", [0, 7, 255])

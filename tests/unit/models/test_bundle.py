@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,12 @@ def test_preprocessing_comes_back_the_same(preprocessing):
     assert again == preprocessing
     assert again.columns[1] == ColumnBlock("residual", 6, 12)
     assert again.columns[1].stop == 12
+
+
+def test_preprocessing_from_before_there_was_a_choice_reads_as_what_it_was(preprocessing):
+    older = json.loads(preprocessing.to_json())
+    del older["rows"], older["features"][0]["channels"]
+    assert Preprocessing.from_json(json.dumps(older)) == preprocessing
 
 
 @pytest.mark.parametrize(

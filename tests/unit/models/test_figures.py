@@ -17,7 +17,7 @@ from dfpipe.models import (
 def evaluations(data):
     train, test = split_groups(data.groups, data.video_labels, test_fraction=0.25, seed=0)
     return [
-        refit_and_evaluate(data, train, test, Candidate(model, (("n_estimators", 5),), 0))
+        refit_and_evaluate(data, data.rows_of(train), data.rows_of(test), Candidate(model, (("n_estimators", 5),), 0))
         for model in ("forest", "xgboost")
     ]
 

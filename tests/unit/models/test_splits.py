@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from dfpipe.errors import TrainingDataError
-from dfpipe.models import check_disjoint, grouped_folds, identity_groups, split_groups
+from dfpipe.models import (
+    check_disjoint,
+    grouped_folds,
+    identity_groups,
+    on_two_sides,
+    random_rows,
+    split_groups,
+)
 
 casts = st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=3).map(tuple), max_size=30)
 
@@ -150,3 +158,149 @@ def test_what_stands_on_both_sides_is_refused(train, test, message):
 
 def test_disjoint_sides_pass():
     check_disjoint(np.array([0]), np.array([1]), groups=np.array([0, 1], np.int32), identities=[("a",), ("b",)])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "contents", "message"),
+    [
+        ([0], [2], ["x", "y", "x"], r"content x stands on two sides of the split \(in video a and in c\)"),
+        ([2], [1], ["x", "y", "z"], r"identity ann stands on two sides of the split \(in video c and in b\)"),
+        ([0], [1], ["x", "y", "z"], r"group 7 stands on two sides of the split \(in video a and in b\)"),
+    ],
+)
+def test_the_refusal_names_the_videos(train, test, contents, message):
+    with pytest.raises(TrainingDataError, match=message):
+        check_disjoint(
+            np.array(train),
+            np.array(test),
+            groups=np.array([7, 7, 8], np.int32),
+            identities=[("bob",), ("ann", "cleo"), ("ann",)],
+            contents=contents,
+            video_ids=["a", "b", "c"],
+        )
+
+
+def test_all_that_is_on_two_sides_is_told():
+    shared = on_two_sides(
+        np.array([0, 1]),
+        np.array([2, 3]),
+        groups=np.zeros(4, np.int32),
+        identities=[("ann",), ("bob",), ("bob", "ann"), ("cleo",)],
+        contents=["x", "y", "z", "y"],
+    )
+    assert shared == {"content": ["y"], "identity": ["ann", "bob"], "group": ["0"]}
+
+
+@st.composite
+def stratified_groups(draw, *, pure):
+    """Videos in groups, with a class and a method each; in pure ones all videos of a group are of one stratum."""
+    number = draw(st.integers(2, 25))
+    rows = []
+    for group in range(number):
+        kind = draw(st.sampled_from([(0, "original"), (1, "Deepfakes"), (1, "FaceSwap"), (1, "NeuralTextures")]))
+        for _ in range(draw(st.integers(1, 6))):
+            if not pure:
+                kind = draw(st.sampled_from([(0, "original"), (1, "Deepfakes"), (1, "FaceSwap")]))
+            rows.append((group, *kind))
+    groups, labels, methods = zip(*rows, strict=True)
+    return np.array(groups, np.int32), np.array(labels, np.int8), list(methods)
+
+
+def strata_of(labels, methods, smallest):
+    """Stratum of each video: its class and method, or its class's rest where the method has too few videos."""
+    kinds = list(zip(labels.tolist(), methods, strict=True))
+    return [kind if kinds.count(kind) >= smallest else (kind[0], None) for kind in kinds]
+
+
+def side_numbers(groups, labels, methods, sides, fraction, seed):
+    """Side of each video, and the share that each side should have."""
+    if sides == 2:
+        _, test = split_groups(groups, labels, test_fraction=fraction, seed=seed, strata=methods)
+        return np.isin(np.arange(len(groups)), test).astype(int), [1 - fraction, fraction]
+    side = np.full(len(groups), -1)
+    for number, (_, valid) in enumerate(grouped_folds(groups, labels, folds=sides, seed=seed, strata=methods)):
+        side[valid] = number
+    return side, [1 / sides] * sides
+
+
+@given(stratified_groups(pure=True), st.integers(2, 4), st.floats(0.1, 0.5), st.integers(0, 3))
+def test_no_side_misses_its_share_of_a_method_by_more_than_the_largest_group(case, sides, fraction, seed):
+    groups, labels, methods = case
+    assume(servable_sides(groups, labels) >= sides)
+    side, shares = side_numbers(groups, labels, methods, sides, fraction, seed)
+    assert not (side < 0).any()
+    strata = strata_of(labels, methods, 1 / min(shares))
+    for stratum in set(strata):
+        of_it = np.array([one == stratum for one in strata])
+        # A class's rest is of several methods, but a group is of one.
+        largest = max(np.bincount(groups[of_it]))
+        for number, share in enumerate(shares):
+            assert abs((of_it & (side == number)).sum() - share * of_it.sum()) <= largest + 1e-9
+    assert all(set(labels[side == number]) == {0, 1} for number in range(sides))
+
+
+@given(stratified_groups(pure=False), st.integers(2, 3), st.floats(0.1, 0.5), st.integers(0, 3))
+def test_moving_no_group_brings_the_sides_nearer_to_their_shares(case, sides, fraction, seed):
+    groups, labels, methods = case
+    assume(servable_sides(groups, labels) >= sides)
+    side, shares = side_numbers(groups, labels, methods, sides, fraction, seed)
+    assert all(len(set(side[groups == group])) == 1 for group in set(groups))
+    strata = strata_of(labels, methods, 1 / min(shares))
+
+    def distance(side):
+        return sum(
+            (np.mean(side[np.array([one == stratum for one in strata])] == number) - share) ** 2
+            for stratum in set(strata)
+            for number, share in enumerate(shares)
+        )
+
+    now = distance(side)
+    for group in set(groups):
+        for other in range(sides):
+            moved = np.where(groups == group, other, side)
+            if all(set(labels[moved == number]) == {0, 1} for number in range(sides)):
+                assert distance(moved) >= now - 1e-8
+
+
+def test_every_side_gets_every_method_of_a_set_like_faceforensics():
+    # 100 pairs of people; each pair has two real videos and two fakes by each of four methods, but a method lacks some.
+    pairs, rng = np.arange(100), np.random.default_rng(0)
+    rows = [
+        (pair, int(method != "original"), method)
+        for pair in pairs
+        for method in ("original", "Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+        for _ in range(2)
+        if method != "FaceSwap" or rng.random() < 0.1
+    ]
+    groups, labels, methods = (np.array(column) for column in zip(*rows, strict=True))
+    _, test = split_groups(groups, labels.astype(np.int8), test_fraction=0.25, seed=0, strata=methods)
+    for method in set(methods):
+        assert abs(np.mean(np.isin(np.flatnonzero(methods == method), test)) - 0.25) < 0.03
+    unaware = split_groups(groups, labels.astype(np.int8), test_fraction=0.25, seed=0)[1]
+    assert abs(np.mean(np.isin(np.flatnonzero(methods == "FaceSwap"), unaware)) - 0.25) > 0.03
+
+
+def test_a_hundred_methods_of_a_video_each_do_not_upset_the_classes():
+    labels = (np.arange(200) % 2).astype(np.int8)
+    methods = ["original" if not label else f"method {number}" for number, label in enumerate(labels)]
+    _, test = split_groups(np.arange(200, dtype=np.int32), labels, test_fraction=0.25, seed=0, strata=methods)
+    assert np.bincount(labels[test]).tolist() == [25, 25]
+
+
+def test_random_rows_are_those_of_scikit_learn():
+    y = (np.arange(50) % 2).astype(np.int8)
+    train, test, folds = random_rows(y, test_fraction=0.2, folds=5, seed=42)
+    expected_train, expected_test = train_test_split(np.arange(50), test_size=0.2, random_state=42)
+    assert test.tolist() == sorted(expected_test)
+    assert train.tolist() == sorted(expected_train)
+    assert [valid.tolist() for _, valid in folds] == [sorted(expected_train[k : k + 8]) for k in range(0, 40, 8)]
+    assert all(sorted([*learnt, *valid]) == train.tolist() for learnt, valid in folds)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([0, 1, 0], r"got 3 faces, expected enough for 3 folds"), ([0] * 40 + [1], r"of \d+ faces has only one of the")],
+)
+def test_too_few_random_rows_are_refused(labels, message):
+    with pytest.raises(TrainingDataError, match=message):
+        random_rows(np.array(labels, np.int8), test_fraction=0.2, folds=3, seed=42)

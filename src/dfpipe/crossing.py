@@ -1,0 +1,111 @@
+"""One command's work: the committed features, one candidate, and the matrix of kinds against kinds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dfpipe import progress
+from dfpipe.catalog import Video
+from dfpipe.dataset import load_training_data
+from dfpipe.engine import Engine, open_engine
+from dfpipe.errors import SettingsError
+from dfpipe.extract import extract_fingerprint
+from dfpipe.lineage import tables_as_they_are
+from dfpipe.models import RunTasks, TrainingData, candidates, search, split_record
+from dfpipe.models.cross import CrossBy, CrossMatrix, cross_evaluate, cross_kinds
+from dfpipe.models.splits import Videos
+from dfpipe.provenance import make_provenance
+from dfpipe.settings import Settings
+from dfpipe.shards import open_tables
+from dfpipe.splitting import split_by_identity
+from dfpipe.steps import load_catalog
+from dfpipe.tracking import record_cross
+from dfpipe.training import connect_tracking, training_tags
+
+__all__ = ["Crossed", "cross", "kinds_of"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A matrix, and where it is on record."""
+
+    matrix: CrossMatrix
+    """The figures."""
+    run_id: str
+    """Its run in MLflow."""
+    url: str | None
+    """Page of the run; None where MLflow runs without a server."""
+
+
+def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Crossed:
+    """Train on each kind of video, test on every kind, and record the matrix.
+
+    One division by identity serves all kinds. Where the settings' grid has several candidates, they are searched on all
+    of the training side first, and the best is fitted to each kind.
+
+    Parameters
+    ----------
+    settings
+        Which store, features, grid and division.
+    by
+        What the kinds are kinds of.
+    model
+        Only candidates of this kind of model; None is all.
+
+    Raises
+    ------
+    SettingsError
+        The grid has no such model.
+    TrainingDataError
+        No features, or fewer than two kinds with both classes on both sides.
+    """
+    grid = [one for one in candidates(settings.train) if model in (None, one.model)]
+    if not grid:
+        known = ", ".join(sorted({one.model for one in candidates(settings.train)}))
+        raise SettingsError(f"got model {model!r}, expected one that the settings' grid has: {known}")
+    tracking = connect_tracking(settings)
+    tables = tables_as_they_are(open_tables(settings.store, settings.s3))
+    videos, data = load_training_data(
+        load_catalog(tables),
+        tables,
+        settings.train.features,
+        faces_fingerprint=extract_fingerprint(settings.extract),
+        rows=settings.train.rows,
+    )
+    split = split_by_identity(videos, data, settings.train.split)
+    kinds = kinds_of(videos, data, by)
+    with open_engine(settings.dask) as engine:
+        best = grid[0]
+        if len(grid) > 1:
+            best = search(data, split.folds, grid, run_tasks=_on_workers(engine, "train")).best.candidate
+        workers = _on_workers(engine, "cross")
+        matrix = cross_evaluate(data, split, kinds, best, by=by, run_tasks=workers, seed=settings.train.split.seed)
+    tags = training_tags(tables, make_provenance(settings, run_id=""))
+    # No flow ran.
+    del tags["prefect.flow_run_id"]
+    run_id = record_cross(tracking, matrix, split_json=split_record(data, split, settings.train.split), tags=tags)
+    return Crossed(matrix, run_id, tracking.run_url(run_id))
+
+
+def kinds_of(videos: Sequence[Video], data: TrainingData, by: CrossBy) -> dict[str, Videos]:
+    """Return the videos of each data set, method or compression; a method has the real videos of its data sets too."""
+    if by == "dataset":
+        return cross_kinds([video.dataset for video in videos], data.video_labels)
+    if by == "compression":
+        return cross_kinds([video.compression or "not told" for video in videos], data.video_labels)
+    several = len({video.dataset for video in videos}) > 1
+    methods = [f"{video.dataset}/{video.manipulation}" if several else video.manipulation for video in videos]
+    return cross_kinds(methods, data.video_labels, real_of=[video.dataset for video in videos])
+
+
+def _on_workers(engine: Engine, stage: str) -> RunTasks:
+    def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
+        progress.expect(stage, len(items))
+        for result in engine.run(function, items, shared=shared):
+            progress.advance(stage)
+            yield result
+
+    return run_tasks

@@ -1,0 +1,82 @@
+"""The train flow in this process, on committed features, against a real Prefect server and real workers."""
+
+import numpy as np
+import pytest
+
+from dfpipe.errors import ModelNotFoundError
+from dfpipe.extract import extract_fingerprint
+from dfpipe.plan import plan_faces
+from dfpipe.settings import load_settings
+from dfpipe.shards import open_tables
+from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog, write_features
+from dfpipe.tracking import load_champion
+from dfpipe.training import connect_tracking
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+PEOPLE = 40
+
+
+@pytest.fixture
+def train(prefect_url):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.run_here import last_words
+    from flows.train import train
+
+    with temporary_settings({PREFECT_API_URL: prefect_url}), last_words():
+        yield train
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A store in which frames of a video look alike and labels say nothing; one video is in no official list."""
+    settings = load_settings(
+        overrides=[
+            f"store={tmp_path}/store",
+            f"state={tmp_path}/state",
+            "train.features=[{name: pixels, size_px: 4}]",
+            "train.forest.n_estimators=[20]",
+            "train.xgboost=null",
+            "train.split.folds=2",
+            "dask.workers=1",
+        ],
+        environ={},
+    )
+    rng = np.random.default_rng(0)
+    videos, rows = [], []
+    for number, label in enumerate(rng.permutation(np.arange(PEOPLE) % 2)):
+        fake = {"label": "fake", "manipulation": "swap"} if label else {}
+        side = None if number == 0 else "test" if number < 12 else "train"
+        videos.append(make_video(f"{number:02}", f"c{number}", split=side, **fake))
+        looks = rng.integers(20, 235, 48)
+        rows += [
+            (f"{number:02}", f"c{number}", frame, (looks + rng.integers(-5, 6, 48)).tolist()) for frame in range(5)
+        ]
+    tables = open_tables(settings.store, settings.s3)
+    finish_faces(tables, plan_faces(as_catalog(videos), tables, settings))
+    write_catalog(tables, videos)
+    write_features(tables, settings.train.features[0], rows, faces_fingerprint=extract_fingerprint(settings.extract))
+    return settings
+
+
+def by(settings, **split):
+    changed = settings.train.split.model_copy(update=split)
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"split": changed})})
+
+
+def test_each_protocol_trains_and_only_honest_models_get_the_alias(train, settings):
+    tracking, names = connect_tracking(settings), settings.mlflow
+    seed = train(by(settings, protocol="seed")).record
+    assert seed.leaky
+    assert seed.metrics["test_frame_auc"] > 0.9 > 0.75 > seed.metrics["grouped_test_frame_auc"]
+    with pytest.raises(ModelNotFoundError):
+        load_champion(tracking, name=names.registered_model, alias_or_version=names.alias)
+
+    official = train(by(settings, protocol="official")).record
+    assert (official.leaky, official.protocol, official.left_out) == (False, "official", 1)
+    assert "grouped_test_frame_auc" not in official.metrics
+    again = train(by(settings, protocol="seed"))
+    assert (again.now, again.record.run_id) == (False, seed.run_id)
+    champion = load_champion(tracking, name=names.registered_model, alias_or_version=names.alias)
+    assert champion.version == official.model_version

@@ -1,0 +1,55 @@
+"""What stands beside the figures of a leaky training."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from dfpipe.models import Candidate, ColumnBlock, TrainingData, identity_groups, refit_and_evaluate, search
+from dfpipe.settings import SplitSettings
+from dfpipe.splitting import split_by_identity, split_videos
+from dfpipe.testing import make_video
+from dfpipe.training import evaluate_by_identity
+
+FOREST = Candidate("forest", (("n_estimators", 20),), 0)
+SEED = SplitSettings(protocol="seed", folds=2)
+
+
+def lookalikes(people=40, frames=5):
+    """Videos whose frames look alike and whose labels say nothing; everybody has one video."""
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(np.arange(people) % 2).astype(np.int8)
+    videos = [
+        make_video(f"{n:02}", f"c{n}", label=("real", "fake")[label], manipulation=("original", "m")[label])
+        for n, label in enumerate(labels)
+    ]
+    rows = np.repeat(np.arange(people, dtype=np.int32), frames)
+    X = rng.normal(size=(people, 16))[rows] + rng.normal(scale=0.1, size=(len(rows), 16))
+    return videos, TrainingData(
+        X=X.astype(np.float32),
+        y=labels[rows],
+        video=rows,
+        video_ids=tuple(video.video_id for video in videos),
+        groups=identity_groups([video.identities for video in videos]),
+        columns=(ColumnBlock("pixels", 0, 16),),
+    )
+
+
+def test_the_same_candidate_is_scored_by_identity_too():
+    videos, data = lookalikes()
+    split = split_videos(videos, data, SEED)
+    found = search(data, split.folds, [FOREST])
+    leaky = refit_and_evaluate(data, split.train_rows, split.test_rows, FOREST)
+    (grouped,) = evaluate_by_identity(videos, data, SEED, found)
+    honest = split_by_identity(videos, data, SEED)
+    assert len(np.unique(data.video[honest.test_rows])) == 8, "as large a share as by seed"
+    assert grouped.candidate == FOREST
+    assert grouped.video == refit_and_evaluate(data, honest.train_rows, honest.test_rows, FOREST).video
+    assert leaky.frame.auc > 0.95 > grouped.frame.auc
+
+
+def test_people_who_cannot_be_divided_leave_the_place_empty(caplog):
+    videos, data = lookalikes(people=8)
+    found = search(data, split_videos(videos, data, SEED).folds, [FOREST])
+    together = replace(data, groups=np.zeros(8, np.int32))
+    assert evaluate_by_identity(videos, together, SEED, found) == []
+    assert "no figures by identity stand beside the leaky ones: got 1 groups of people" in caplog.text
