@@ -22,11 +22,11 @@ __all__ = ["add_probabilities", "grow_tree"]
 COUNT_MASK = 0xFFFFFFFF
 """A weight packs how often a row was drawn (low 32 bits) and the same again if the row is of class 1 (high 32 bits)."""
 
-MANY_ROWS = 192
-"""From so many rows on, all 256 values are looked through; of fewer rows, the values that occur are remembered."""
-
 AHEAD = 6
 """Draws by which columns are fetched into the cache before they are needed."""
+
+LINE_BYTES = 64
+"""Of the processor's cache."""
 
 EPSILON = np.finfo(np.float64).eps
 """An impurity of no more is none; as in scikit-learn's tree builder."""
@@ -48,16 +48,6 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def _intrinsic(function: Callable[..., Any]) -> Any:
     # What it takes then is not what its definition takes.
     return intrinsic(function)
-
-
-@_intrinsic
-def _lowest_bit(_typing: Any, _word: Any) -> Any:
-    """Position of the lowest bit that is set."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), generate
 
 
 @_intrinsic
@@ -97,9 +87,31 @@ def _gini(of_0, of_1):  # type: ignore[no-untyped-def]
 
 
 @_compiled()
+def _fetch_column(columns, column, rows, start, end):  # type: ignore[no-untyped-def]
+    """Ask for the values of some rows, which ascend: line by line where they lie close, else one by one."""
+    first = np.int64(rows[start])
+    lines = (np.int64(rows[end - 1]) - first) // LINE_BYTES + 1
+    if lines < end - start:
+        for line in range(lines):
+            _fetch(columns, column, first + line * LINE_BYTES)
+    else:
+        for at in range(start, end):
+            _fetch(columns, column, np.int64(rows[at]))
+
+
+@_compiled()
+def _is_constant(columns, column, rows, start, end):  # type: ignore[no-untyped-def]
+    first = columns[column, rows[start]]
+    for at in range(start + 1, end):  # noqa: SIM110 - compiled, where a loop is quicker
+        if columns[column, rows[at]] != first:
+            return False
+    return True
+
+
+@_compiled()
 def _find_split(  # type: ignore[no-untyped-def]
     columns, rows, weights, start, end, total, class_weights, max_features, min_samples_leaf, min_weight_leaf,
-    features, constants, num_known, state, counts, numbers, seen,
+    features, constants, num_known, state, counts, numbers, present,
 ):  # fmt: skip
     """Look for the best threshold among ``max_features`` columns drawn at random.
 
@@ -114,120 +126,94 @@ def _find_split(  # type: ignore[no-untyped-def]
     """
     of_class_0, of_class_1 = class_weights[0], class_weights[1]
     num_rows = end - start
-    num_features = columns.shape[0]
-    undrawn = num_features
+    undrawn = columns.shape[0]
     num_visited = num_found = num_drawn = 0
     num_constant = num_known
     best = -np.inf
-    best_column, best_low, best_high = -1, 0, 0
+    best_column, best_low, best_high = np.int64(-1), np.int64(0), np.int64(0)
     total_1 = total >> 32
     total_0 = (total & COUNT_MASK) - total_1
-    ahead_state = state
-    ahead_range = undrawn
-    # Far from each other in memory, few rows of a column are waited for one by one; many come as a stream.
-    fetches = num_rows < MANY_ROWS
-    if fetches:
-        for _ in range(AHEAD):
-            ahead_state = _next_random(ahead_state)
-            guess = (ahead_state & 0x7FFFFFFF) % max(1, ahead_range)
-            ahead_range -= 1
-            column = features[guess]
-            for at in range(start, end):
-                _fetch(columns, column, rows[at])
+    weight = total_0 * of_class_0 + total_1 * of_class_1
 
+    # Of two classes, a split gains the more, the greater gap ** 2 / (left weight * right weight); gap tells by how much
+    # the left side has more of class 1 than its share. That needs no division, so it sorts out what cannot win. What
+    # may win is compared by scikit-learn's own operations, as their rounding decides between equally good splits.
+    gap_of_1, gap_of_0 = of_class_1 * (total_0 * of_class_0), of_class_0 * (total_1 * of_class_1)
+    rounding = 1e-14 * weight * weight
+    bar = -np.inf
+
+    ahead = state
+    for _ in range(AHEAD):
+        ahead = _next_random(ahead)
     while undrawn > num_constant and (num_visited < max_features or num_visited <= num_found + num_drawn):
         num_visited += 1
+        ahead = _next_random(ahead)
+        choice = undrawn - num_found - num_drawn - AHEAD
+        if choice > 0:
+            # What will be drawn, unless constant columns are met until then: a column fetched in vain.
+            guess = num_drawn + (ahead & 0x7FFFFFFF) % choice + num_found
+            _fetch_column(columns, np.int64(features[guess]), rows, start, end)
         state = _next_random(state)
         at_feature = num_drawn + (state & 0x7FFFFFFF) % (undrawn - num_found - num_drawn)
-        if fetches:
-            # What will be drawn is known but for the constants that are met until then.
-            ahead_state = _next_random(ahead_state)
-            guess = num_drawn + (ahead_state & 0x7FFFFFFF) % max(1, ahead_range)
-            ahead_range -= 1
-            if guess >= num_known:
-                guess += num_found
-            column = features[min(guess, num_features - 1)]
-            for at in range(start, end):
-                _fetch(columns, column, rows[at])
         if at_feature < num_known:
             features[num_drawn], features[at_feature] = features[at_feature], features[num_drawn]
             num_drawn += 1
             continue
         at_feature += num_found
-        column = features[at_feature]
+        column = np.int64(features[at_feature])
 
-        values = columns[column]
-        if num_rows >= MANY_ROWS:
-            seen[0] = seen[1] = seen[2] = seen[3] = -1
-            if min_samples_leaf > 1:
-                for at in range(start, end):
-                    value = values[rows[at]]
-                    counts[value] += weights[at]
-                    numbers[value] += 1
-            else:
-                for at in range(start, end):
-                    counts[values[rows[at]]] += weights[at]
-            # The column is constant where the first row's value has everything.
-            is_constant = counts[values[rows[start]]] & COUNT_MASK == total & COUNT_MASK
+        num_values = 0
+        if best == 0.0:
+            # Both sides are pure. Nothing is better; only which columns are constant remains to be seen.
+            num_values = 1 if _is_constant(columns, column, rows, start, end) else 2
         else:
-            seen[0] = seen[1] = seen[2] = seen[3] = 0
+            for at in range(start, end):
+                counts[columns[column, rows[at]]] += weights[at]
             if min_samples_leaf > 1:
                 for at in range(start, end):
-                    value = np.int64(values[rows[at]])
-                    counts[value] += weights[at]
-                    numbers[value] += 1
-                    seen[value >> 6] |= 1 << (value & 63)
-            else:
-                for at in range(start, end):
-                    value = np.int64(values[rows[at]])
-                    counts[value] += weights[at]
-                    seen[value >> 6] |= 1 << (value & 63)
-            is_constant = counts[values[rows[start]]] & COUNT_MASK == total & COUNT_MASK
+                    numbers[columns[column, rows[at]]] += 1
+            for value in range(256):
+                # Without a branch, which nobody could predict.
+                present[num_values] = value
+                num_values += counts[value] != 0
 
-        if is_constant:
-            value = np.int64(values[rows[start]])
-            counts[value] = 0
-            numbers[value] = 0
+        if num_values == 1:
+            counts[present[0]] = numbers[present[0]] = 0
             features[at_feature], features[num_constant] = features[num_constant], features[at_feature]
             num_found += 1
             num_constant += 1
             continue
         undrawn -= 1
         features[undrawn], features[at_feature] = features[at_feature], features[undrawn]
+        if best == 0.0:
+            continue
 
-        left = 0
-        num_left = 0
-        previous = -1
-        for word in range(4):
-            bits = seen[word]
-            while bits != 0:
-                value = word * 64 + _lowest_bit(bits)
-                bits &= bits - 1
-                count = counts[value]
-                if count == 0:
-                    continue
-                if previous >= 0 and not (
-                    min_samples_leaf > 1 and (num_left < min_samples_leaf or num_rows - num_left < min_samples_leaf)
+        left = counts[present[0]]
+        num_left = numbers[present[0]]
+        counts[present[0]] = numbers[present[0]] = 0
+        for at in range(1, num_values):
+            value = present[at]
+            left_1 = left >> 32
+            left_0 = (left & COUNT_MASK) - left_1
+            gap = left_1 * gap_of_1 - left_0 * gap_of_0
+            left_of_0, left_of_1 = left_0 * of_class_0, left_1 * of_class_1
+            weight_left = left_of_0 + left_of_1
+            if gap * gap > bar * (weight_left * (weight - weight_left)):
+                right_of_0, right_of_1 = (total_0 - left_0) * of_class_0, (total_1 - left_1) * of_class_1
+                weight_right = right_of_0 + right_of_1
+                if (
+                    (min_samples_leaf <= 1 or min_samples_leaf <= num_left <= num_rows - min_samples_leaf)
+                    and weight_left >= min_weight_leaf
+                    and weight_right >= min_weight_leaf
                 ):
-                    left_1 = left >> 32
-                    left_0 = (left & COUNT_MASK) - left_1
-                    sum_left_0, sum_left_1 = left_0 * of_class_0, left_1 * of_class_1
-                    sum_right_0 = (total_0 - left_0) * of_class_0
-                    sum_right_1 = (total_1 - left_1) * of_class_1
-                    weight_left, weight_right = sum_left_0 + sum_left_1, sum_right_0 + sum_right_1
-                    if weight_left >= min_weight_leaf and weight_right >= min_weight_leaf:
-                        proxy = -weight_right * _gini(sum_right_0, sum_right_1) - weight_left * _gini(
-                            sum_left_0, sum_left_1
-                        )
-                        if proxy > best:
-                            best = proxy
-                            best_column, best_low, best_high = column, previous, value
-                left += count
-                counts[value] = 0
-                if min_samples_leaf > 1:
-                    num_left += numbers[value]
-                    numbers[value] = 0
-                previous = value
+                    proxy = -weight_right * _gini(right_of_0, right_of_1) - weight_left * _gini(left_of_0, left_of_1)
+                    if proxy > best:
+                        best = proxy
+                        bar = gap * gap / (weight_left * weight_right) - rounding
+                        best_column, best_low, best_high = column, present[at - 1], value
+            left += counts[value]
+            num_left += numbers[value]
+            counts[value] = numbers[value] = 0
 
     # The order of the constants must be as it was for sibling and child nodes.
     for at in range(num_known):
@@ -298,7 +284,8 @@ def grow_tree(  # type: ignore[no-untyped-def]
     """
     counts = np.zeros(256, np.int64)
     numbers = np.zeros(256, np.int64)
-    seen = np.zeros(4, np.int64)
+    # One more than there are values, as the next place is written before it is known whether it is taken.
+    present = np.zeros(257, np.int64)
     for at in range(features.shape[0]):
         features[at] = at
     all_rows = rows.shape[0]
@@ -357,7 +344,7 @@ def grow_tree(  # type: ignore[no-untyped-def]
             if not is_leaf:
                 column, low, high, num_constant, state = _find_split(
                     columns, rows, weights, start, end, total, class_weights, max_features, min_samples_leaf,
-                    min_weight_leaf, features, constants, num_constant, state, counts, numbers, seen,
+                    min_weight_leaf, features, constants, num_constant, state, counts, numbers, present,
                 )  # fmt: skip
                 is_leaf = column < 0
             if not is_leaf:

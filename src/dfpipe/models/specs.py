@@ -17,6 +17,10 @@ ModelKind = Literal["forest", "xgboost"]
 ParamValue = int | float | str | None
 
 
+FOREST_PARAMETERS = frozenset({"n_estimators", "max_depth", "max_features", "class_weight", "n_jobs", "random_state"})
+"""What forests are built with here; all else is scikit-learn's default, on bytes as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One point of the grid."""
@@ -70,6 +74,11 @@ def fit(candidate: Candidate, X: FeatureMatrix, y: NDArray[np.int8]) -> Any:
         Labels, shape (n,): 0 real, 1 fake.
     """
     estimator = build(candidate)
+    if candidate.model == "forest" and X.dtype == np.uint8:
+        from dfpipe.models.forest import fit_uint8_forest  # noqa: PLC0415 - slow to import
+
+        parameters = {name: value for name, value in estimator.get_params().items() if name in FOREST_PARAMETERS}
+        return fit_uint8_forest(X.astype(np.uint8, copy=False), y, **parameters)
     if candidate.model == "xgboost":
         real, fake = np.bincount(y, minlength=2)
         estimator.set_params(scale_pos_weight=float(real / fake))

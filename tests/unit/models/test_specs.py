@@ -49,3 +49,16 @@ def test_equal_seeds_give_equal_models(data, model):
     candidate = Candidate(model, (("n_estimators", 5),), 3)
     one, other = (fit(candidate, data.X, data.y).predict_proba(data.X) for _ in range(2))
     assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("max_features", ["sqrt", 0.5])
+def test_a_forest_on_bytes_is_the_one_that_scikit_learn_fits(max_features, monkeypatch):
+    X = np.random.default_rng(0).integers(0, 256, (80, 12), np.uint8)
+    y = (np.arange(80) % 3 == 0).astype(np.int8)
+    forest = Candidate("forest", (("max_depth", 4), ("max_features", max_features), ("n_estimators", 5)), 7)
+    monkeypatch.setattr("sklearn.ensemble.RandomForestClassifier.fit", lambda *_: pytest.fail("the slow way was taken"))
+    found = fit(forest, X, y)
+    monkeypatch.undo()
+    expected = build(forest).fit(X, y)
+    assert found.get_params() == expected.get_params()
+    np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
