@@ -1,17 +1,15 @@
 """One command's work: the committed features, one candidate, and the matrix of kinds against kinds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from dfpipe import progress
 from dfpipe.catalog import Video
 from dfpipe.dataset import load_training_data
-from dfpipe.engine import Engine, open_engine
+from dfpipe.engine import open_engine
 from dfpipe.errors import SettingsError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.lineage import tables_as_they_are
-from dfpipe.models import RunTasks, TrainingData, candidates, search, split_record
+from dfpipe.models import TrainingData, candidates, search, split_record
 from dfpipe.models.cross import CrossBy, CrossMatrix, cross_evaluate, cross_kinds
 from dfpipe.models.splits import Videos
 from dfpipe.provenance import make_provenance
@@ -20,12 +18,9 @@ from dfpipe.shards import open_tables
 from dfpipe.splitting import split_by_identity
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import record_cross
-from dfpipe.training import connect_tracking, training_tags
+from dfpipe.training import connect_tracking, on_workers, training_tags
 
 __all__ = ["Crossed", "cross", "kinds_of"]
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +75,10 @@ def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Cross
     with open_engine(settings.dask) as engine:
         best = grid[0]
         if len(grid) > 1:
-            best = search(data, split.folds, grid, run_tasks=_on_workers(engine, "train")).best.candidate
-        workers = _on_workers(engine, "cross")
+            best = search(data, split.folds, grid, run_tasks=on_workers(engine, "train")).best.candidate
+        workers = on_workers(engine, "cross")
         matrix = cross_evaluate(data, split, kinds, best, by=by, run_tasks=workers, seed=settings.train.split.seed)
     tags = training_tags(tables, make_provenance(settings, run_id=""))
-    # No flow ran.
-    del tags["prefect.flow_run_id"]
     run_id = record_cross(tracking, matrix, split_json=split_record(data, split, settings.train.split), tags=tags)
     return Crossed(matrix, run_id, tracking.run_url(run_id))
 
@@ -99,13 +92,3 @@ def kinds_of(videos: Sequence[Video], data: TrainingData, by: CrossBy) -> dict[s
     several = len({video.dataset for video in videos}) > 1
     methods = [f"{video.dataset}/{video.manipulation}" if several else video.manipulation for video in videos]
     return cross_kinds(methods, data.video_labels, real_of=[video.dataset for video in videos])
-
-
-def _on_workers(engine: Engine, stage: str) -> RunTasks:
-    def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
-        progress.expect(stage, len(items))
-        for result in engine.run(function, items, shared=shared):
-            progress.advance(stage)
-            yield result
-
-    return run_tasks

@@ -15,6 +15,7 @@ from dfpipe.faces import open_detector
 from dfpipe.models import (
     Evaluation,
     Preprocessing,
+    RunTasks,
     SearchResult,
     Split,
     TrainingData,
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate_best",
     "evaluate_by_identity",
     "find_store_tracking",
+    "on_workers",
     "record",
     "search_grid",
     "split_videos",
@@ -61,15 +63,19 @@ R = TypeVar("R")
 
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
     """Try every candidate on every fold, spread over the workers."""
-    grid = candidates(settings)
-    progress.expect("train", len(grid) * len(split.folds))
+    return search(data, split.folds, candidates(settings), run_tasks=on_workers(engine, "train"))
+
+
+def on_workers(engine: Engine, stage: str) -> RunTasks:
+    """Return a way to call a function on many items on the workers, which tells the stage's progress."""
 
     def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
+        progress.expect(stage, len(items))
         for result in engine.run(function, items, shared=shared):
-            progress.advance("train")
+            progress.advance(stage)
             yield result
 
-    return search(data, split.folds, grid, run_tasks=run_tasks)
+    return run_tasks
 
 
 def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
@@ -141,7 +147,7 @@ def training_tags(tables: Tables, by: Provenance) -> dict[str, str]:
     """Return what a training's run says of where its rows came from and by what code and settings it was made."""
     code = {name: value for name, value in by.as_metadata().items() if name != "run_id"}
     return {
-        "prefect.flow_run_id": by.run_id,
+        **({"prefect.flow_run_id": by.run_id} if by.run_id else {}),
         "dfpipe.store": tables.url,
         **versions_tags(tables.versions or {}),
         **{f"dfpipe.{name}": value for name, value in code.items()},

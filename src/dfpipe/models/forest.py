@@ -69,7 +69,7 @@ def fit_uint8_forest(
     Raises
     ------
     TrainingDataError
-        Features of another type or shape, labels of one class or of more than two, no rows.
+        Features of another type or shape, labels of one class or of more than two, no rows, or rows that are not there.
     ValueError
         Parameters that scikit-learn refuses.
     """
@@ -156,14 +156,16 @@ def forest_proba(
     Raises
     ------
     TrainingDataError
-        Features of another type, or of another width than the forest's.
+        Features of another type, or of another width than the forest's; rows that are not there; fewer trees than asked
+        for; a forest of more than two classes.
     """
     columns = _columns(X)
     if len(columns) != forest.n_features_in_:
         raise TrainingDataError(f"got {len(columns)} columns, expected {forest.n_features_in_}, as in training")
-    chosen = np.arange(columns.shape[1]) if rows is None else rows
+    if forest.n_classes_ != 2:
+        raise TrainingDataError(f"got a forest of {forest.n_classes_} classes, expected two")
     trees = (_Tree.of(estimator.tree_) for estimator in forest.estimators_)
-    return _accumulate(columns, chosen, trees, at or [len(forest.estimators_)])
+    return _accumulate(columns, rows, trees, at or [len(forest.estimators_)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -236,7 +238,7 @@ class _Work:
         columns = _columns(X)
         if y.shape != (columns.shape[1],):
             raise TrainingDataError(f"got labels of shape {y.shape} for {columns.shape[1]} rows, expected one a row")
-        chosen = np.arange(len(y), dtype=np.int32) if rows is None else np.asarray(rows, np.int32)
+        chosen = _rows(rows, len(y))
         if not 0 < len(chosen) == len(np.unique(chosen)):
             raise TrainingDataError(f"got {len(chosen)} rows to learn from, expected some, each once")
         classes = np.unique(y[chosen])
@@ -398,22 +400,32 @@ def _columns(X: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(X.T)
 
 
+def _rows(rows: NDArray[np.integer] | None, number: int) -> NDArray[np.int32]:
+    """Return the indices, all of them for None; compiled code follows them wherever they point."""
+    chosen = np.arange(number) if rows is None else rows
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < number:
+        raise TrainingDataError(
+            f"got rows {chosen.min()} to {chosen.max()} of an array of {number}, expected 0 to {number - 1}"
+        )
+    return chosen.astype(np.int32)
+
+
 def _at_least(wanted: int | float, num_rows: int) -> int:
     """Return a number of rows that may be given as a share of them."""
     return ceil(wanted * num_rows) if isinstance(wanted, float) else int(wanted)
 
 
 def _accumulate(
-    columns: NDArray[np.uint8], rows: NDArray[np.integer], trees: Iterator[_Tree], at: Sequence[int]
+    columns: NDArray[np.uint8], rows: NDArray[np.integer] | None, trees: Iterator[_Tree], at: Sequence[int]
 ) -> dict[int, NDArray[np.float64]]:
     from dfpipe.models._forest_kernel import add_probabilities  # noqa: PLC0415 - slow to import
 
-    rows = np.asarray(rows, np.int32)
-    sums = np.zeros((len(rows), 2))
+    scored = _rows(rows, columns.shape[1])
+    sums = np.zeros((len(scored), 2))
     found: dict[int, NDArray[np.float64]] = {}
     for number, tree in enumerate(trees, start=1):
         lows = np.floor(tree.thresholds).astype(np.int64)
-        add_probabilities(columns, rows, tree.children, tree.columns, lows, tree.values, sums)
+        add_probabilities(columns, scored, tree.children, tree.columns, lows, tree.values, sums)
         if number in at:
             found[number] = sums / number
     if missing := sorted(set(at) - found.keys()):

@@ -17,10 +17,6 @@ ModelKind = Literal["forest", "xgboost"]
 ParamValue = int | float | str | None
 
 
-FOREST_PARAMETERS = frozenset({"n_estimators", "max_depth", "max_features", "class_weight", "n_jobs", "random_state"})
-"""What forests are built with here; all else is scikit-learn's default, on bytes as well."""
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One point of the grid."""
@@ -51,14 +47,15 @@ def candidates(settings: TrainSettings) -> list[Candidate]:
 
 def build(candidate: Candidate) -> Any:
     """Return the candidate as an ordinary scikit-learn or XGBoost classifier, not fitted yet."""
-    params = dict(candidate.params)
     if candidate.model == "forest":
         from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415 - slow to import
 
-        return RandomForestClassifier(**params, class_weight="balanced", n_jobs=1, random_state=candidate.seed)
+        return RandomForestClassifier(**_forest_parameters(candidate))
     from xgboost import XGBClassifier  # noqa: PLC0415 - slow to import
 
-    return XGBClassifier(**params, tree_method="hist", n_jobs=1, random_state=candidate.seed, verbosity=0)
+    return XGBClassifier(
+        **dict(candidate.params), tree_method="hist", n_jobs=1, random_state=candidate.seed, verbosity=0
+    )
 
 
 def fit(candidate: Candidate, X: FeatureMatrix, y: NDArray[np.int8]) -> Any:
@@ -73,16 +70,19 @@ def fit(candidate: Candidate, X: FeatureMatrix, y: NDArray[np.int8]) -> Any:
     y
         Labels, shape (n,): 0 real, 1 fake.
     """
-    estimator = build(candidate)
     if candidate.model == "forest" and X.dtype == np.uint8:
         from dfpipe.models.forest import fit_uint8_forest  # noqa: PLC0415 - slow to import
 
-        parameters = {name: value for name, value in estimator.get_params().items() if name in FOREST_PARAMETERS}
-        return fit_uint8_forest(X.astype(np.uint8, copy=False), y, **parameters)
+        return fit_uint8_forest(X.astype(np.uint8, copy=False), y, **_forest_parameters(candidate))
+    estimator = build(candidate)
     if candidate.model == "xgboost":
         real, fake = np.bincount(y, minlength=2)
         estimator.set_params(scale_pos_weight=float(real / fake))
     return estimator.fit(X, y)
+
+
+def _forest_parameters(candidate: Candidate) -> dict[str, Any]:
+    return {**dict(candidate.params), "class_weight": "balanced", "n_jobs": 1, "random_state": candidate.seed}
 
 
 def _combinations(grid: Mapping[str, Iterable[ParamValue]]) -> list[tuple[tuple[str, ParamValue], ...]]:

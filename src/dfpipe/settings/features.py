@@ -180,18 +180,5 @@ class TemporalSettings(FeatureSection):
         return self.of.needs_landmarks
 
 
-FeatureSettings = Annotated[
-    PixelsSettings
-    | ResidualSettings
-    | ResidualMapSettings
-    | SpectrumSettings
-    | DctSettings
-    | LbpSettings
-    | CooccurrenceSettings
-    | ColourSettings
-    | SharpnessSettings
-    | LandmarksSettings
-    | TemporalSettings,
-    Field(discriminator="name"),
-]
+FeatureSettings = Annotated[FaceFeatureSettings | TemporalSettings, Field(discriminator="name")]
 """All sets."""

@@ -232,6 +232,26 @@ def test_parameters_that_scikit_learn_refuses(parameters):
         fit_uint8_forest(X, y, **parameters)
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 250], [-1, 0, 1], [0, 2**32]])
+def test_rows_that_are_not_there(rows):
+    """Compiled code would read beyond the array."""
+    X, y = make_data()
+    message = r"of an array of 250, expected 0 to 249"
+    with pytest.raises(TrainingDataError, match=message):
+        fit_uint8_forest(X, y, rows=np.array(rows), n_estimators=1)
+    with pytest.raises(TrainingDataError, match=message):
+        score_uint8_forest(X, y, np.array(rows), at=[1])
+    with pytest.raises(TrainingDataError, match=message):
+        forest_proba(fit_uint8_forest(X, y, n_estimators=1), X, np.array(rows))
+
+
+def test_a_forest_of_three_classes_cannot_be_asked():
+    X, _ = make_data()
+    forest = RandomForestClassifier(2, random_state=0).fit(X, np.arange(len(X)) % 3)
+    with pytest.raises(TrainingDataError, match="3 classes, expected two"):
+        forest_proba(forest, X)
+
+
 def test_fewer_trees_than_asked_for():
     X, y = make_data()
     with pytest.raises(TrainingDataError, match="fewer than 3 trees"):
