@@ -22,10 +22,15 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
 
+STRANGERS = set()
+"""Children of this process that other tests have left, ended ones that nobody has waited for among them."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def no_child_of_other_tests():
     # It would not know this folder.
     extract._mine.__dict__.pop("child", None)
+    STRANGERS.update(child.pid for child in psutil.Process().children())
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +53,8 @@ def isolate(work, *, url="/dev/null", seconds=60.0, max_memory_bytes=2**28):
 
 
 def children():
-    return [one for one in psutil.Process().children() if "dfpipe.isolation.inside" in one.cmdline()]
+    own = [child for child in psutil.Process().children() if child.pid not in STRANGERS]
+    return [child for child in own if "dfpipe.isolation.inside" in child.cmdline()]
 
 
 def gone(pid, within_seconds=10.0):
