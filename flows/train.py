@@ -56,7 +56,7 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     split = split_videos(videos, data, settings)
     with open_engine(settings.dask) as engine:
         found = search_grid(engine, data, split, settings)
-    evaluations = evaluate(data, split, found)
+    evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
     tags = training_tags(tables, make_provenance(settings, run_id=str(flow_run.id)))
     record = record_models(tracking, settings, data, split, found, evaluations, fingerprint, faces_fingerprint, tags)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)

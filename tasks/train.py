@@ -39,9 +39,17 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Sett
 
 
 @task(name="evaluate on held-out people", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
-def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
-    """Refit the best of each kind of model and score it on people that it has never seen."""
-    return training.evaluate_best(data, split, found)
+def evaluate(
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    settings: Settings,
+    fingerprint: str,
+) -> list[Evaluation]:
+    """Refit the best of each kind of model and score it on people that it has never seen, with this on record."""
+    return training.evaluate_best(tracking, videos, data, split, found, settings.train, fingerprint=fingerprint)
 
 
 @task(name="record in MLflow", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)

@@ -346,7 +346,7 @@ def usable_videos(catalog: pa.Table, tables: Tables, *, faces_fingerprint: str) 
 
 
 def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fingerprint: str) -> str:
-    """Return the fingerprint of a training: its settings, and every video with its content, label and people.
+    """Return the fingerprint of a training: its settings, and every video with its content, label, people and parts.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
     faces_fingerprint
         Which crops its features are computed from.
     """
-    learned_from = videos.select(["video_id", "content_id", "label", "target", "source"])
+    learned_from = videos.select(["video_id", "content_id", "label", "target", "source", *settings.evaluation.by])
     # In parts, as a million rows in one JSON text would take gigabytes.
     rows = [
         fingerprint(learned_from.slice(start, ROWS_AT_ONCE).to_pydict())

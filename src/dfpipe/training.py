@@ -20,6 +20,7 @@ from dfpipe.models import (
     check_disjoint,
     grouped_folds,
     refit_and_evaluate,
+    rule_of,
     search,
     split_groups,
 )
@@ -35,8 +36,10 @@ from dfpipe.tracking import (
     find_finished,
     find_tracking,
     latest_settings,
+    note_test_read,
     open_tracking,
     record_training,
+    test_sha256,
     versions_tags,
 )
 
@@ -90,10 +93,61 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Trai
     return search(data, split.folds, grid, run_tasks=run_tasks)
 
 
-def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
-    """Refit the best candidate of each kind of model on all training videos and score it on the held-out people."""
-    best = (result.candidate for result in found.best_per_model.values())
-    return [refit_and_evaluate(data, split.train_rows, split.test_rows, candidate) for candidate in best]
+def evaluate_best(
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    settings: TrainSettings,
+    *,
+    fingerprint: str,
+) -> list[Evaluation]:
+    """Refit the best candidate of each kind of model on all training videos and score it on the held-out people.
+
+    Calibration and threshold come from its validation scores. That the held-out videos are looked at is put on record
+    first, for every model.
+
+    Parameters
+    ----------
+    tracking
+        Where it is put on record.
+    videos
+        As in ``data.video_ids``.
+    data, split
+        All rows, and which stand on which side.
+    found
+        Every candidate.
+    settings
+        Calibration, threshold, intervals, and columns of the catalog for each value of which figures are wanted.
+    fingerprint
+        Of the training.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached; then no held-out video was looked at.
+    """
+    attributes: dict[str, list[str]] = {
+        name: [str(getattr(video, name) or "none") for video in videos] for name in settings.evaluation.by
+    }
+    held_out = test_sha256(data, split.test_rows)
+    evaluations = []
+    for result in found.best_per_model.values():
+        rule = rule_of(data, result, settings.evaluation)
+        note_test_read(tracking, held_out, result.candidate, fingerprint=fingerprint)
+        evaluations.append(
+            refit_and_evaluate(
+                data,
+                split.train_rows,
+                split.test_rows,
+                result.candidate,
+                rule=rule,
+                settings=settings.evaluation,
+                attributes=attributes,
+            )
+        )
+    return evaluations
 
 
 def record(

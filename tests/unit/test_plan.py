@@ -17,6 +17,7 @@ from dfpipe.plan import (
 )
 from dfpipe.settings import (
     CropSettings,
+    EvaluationSettings,
     ExtractSettings,
     LimitSettings,
     MtcnnSettings,
@@ -327,6 +328,36 @@ def test_training_is_redone_for_what_it_learns_from(change):
     assert training_fingerprint(as_catalog([changed]), TrainSettings(), faces_fingerprint="fp") != before
     moved = make_video("a", url="s3://elsewhere/a.mp4", modified="later")
     assert training_fingerprint(as_catalog([moved]), TrainSettings(), faces_fingerprint="fp") == before
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"calibration": "isotonic"},
+        {"threshold": {"name": "fixed"}},
+        {"threshold": {"name": "false_alarm_rate", "rate": 0.1}},
+        {"bootstrap": {"samples": 500}},
+        {"by": ["manipulation"]},
+    ],
+)
+def test_training_is_redone_for_another_way_of_judging(evaluation):
+    judged = TrainSettings(evaluation=EvaluationSettings.model_validate(evaluation))
+    assert training_settings_hash(judged, faces_fingerprint="fp") != training_settings_hash(
+        TrainSettings(), faces_fingerprint="fp"
+    )
+    assert training_fingerprint(catalog("a"), judged, faces_fingerprint="fp") != training_fingerprint(
+        catalog("a"), TrainSettings(), faces_fingerprint="fp"
+    )
+
+
+def test_training_is_redone_where_videos_are_parted_otherwise():
+    by = TrainSettings(evaluation=EvaluationSettings(by=["split"]))
+    for settings, is_redone in ((by, True), (TrainSettings(), False)):
+        one, other = (
+            training_fingerprint(as_catalog([make_video("a", split=split)]), settings, faces_fingerprint="fp")
+            for split in ("train", "test")
+        )
+        assert (one != other) == is_redone
 
 
 def test_training_is_redone_for_other_code(monkeypatch):

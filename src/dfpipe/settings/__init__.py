@@ -6,6 +6,15 @@ Values are read as YAML.
 Library functions never receive the whole of this: each takes the one section that concerns it.
 """
 
+from dfpipe.settings.evaluation import (
+    BalancedThreshold,
+    BootstrapSettings,
+    ByColumn,
+    EvaluationSettings,
+    FalseAlarmThreshold,
+    FixedThreshold,
+    ThresholdSettings,
+)
 from dfpipe.settings.extract import (
     CascadeSettings,
     CropSettings,
@@ -49,6 +58,9 @@ from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
+    "BalancedThreshold",
+    "BootstrapSettings",
+    "ByColumn",
     "CascadeSettings",
     "ClusterOptions",
     "ClusterSettings",
@@ -56,11 +68,14 @@ __all__ = [
     "DaskSettings",
     "DetectorSettings",
     "DlibSettings",
+    "EvaluationSettings",
     "EverySampling",
     "ExtractSettings",
     "FaceVideoSettings",
+    "FalseAlarmThreshold",
     "FeatureSettings",
     "FilterSettings",
+    "FixedThreshold",
     "ForestSettings",
     "FpsSampling",
     "FrameSettings",
@@ -84,6 +99,7 @@ __all__ = [
     "Settings",
     "SplitSettings",
     "Stage",
+    "ThresholdSettings",
     "TrainSettings",
     "UniformSampling",
     "WindowSampling",
