@@ -57,8 +57,8 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     split = split_videos(videos, data, settings)
     with open_engine(settings.dask) as engine:
         found = search_grid(engine, data, split, settings)
-    evaluations = evaluate(data, split, found)
-    grouped = evaluate_by_identity(videos, data, settings, found) if split.leaky else []
+    evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
+    grouped = evaluate_by_identity(tracking, videos, data, found, settings, fingerprint) if split.leaky else []
     tags = training_tags(tables, make_provenance(settings, run_id=str(flow_run.id)))
     record = record_models(
         tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags

@@ -41,17 +41,30 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Sett
 
 
 @task(name="evaluate on held-out people", **TASK_OPTIONS)
-def evaluate(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
-    """Refit the best of each kind of model and score it on people that it has never seen."""
-    return training.evaluate_best(data, split, found)
+def evaluate(
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    settings: Settings,
+    fingerprint: str,
+) -> list[Evaluation]:
+    """Refit the best of each kind of model and score it on people that it has never seen, with this on record."""
+    return training.evaluate_best(tracking, videos, data, split, found, settings.train, fingerprint=fingerprint)
 
 
 @task(name="evaluate by identity", **TASK_OPTIONS)
 def evaluate_by_identity(
-    videos: Sequence[Video], data: TrainingData, settings: Settings, found: SearchResult
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    found: SearchResult,
+    settings: Settings,
+    fingerprint: str,
 ) -> list[Evaluation]:
     """Score the same candidates on people that they have never seen, to stand beside figures that leak."""
-    return training.evaluate_by_identity(videos, data, settings.train.split, found)
+    return training.evaluate_by_identity(tracking, videos, data, found, settings.train, fingerprint=fingerprint)
 
 
 @task(name="record in MLflow", **TASK_OPTIONS)

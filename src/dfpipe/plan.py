@@ -346,7 +346,7 @@ def usable_videos(catalog: pa.Table, tables: Tables, *, faces_fingerprint: str) 
 
 
 def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fingerprint: str) -> str:
-    """Return the fingerprint of a training: its settings, and every video with its content, label and people.
+    """Return the fingerprint of a training: its settings, and every video with its content, label, people and parts.
 
     An official split depends on the lists too, which the catalog has read, and on DFDC's folders.
 
@@ -362,7 +362,7 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
     columns = ["video_id", "content_id", "label", "target", "source"]
     if settings.split.protocol == "official":
         columns.append("split")
-    learned_from = videos.select(columns)
+    learned_from = videos.select(list(dict.fromkeys([*columns, *settings.evaluation.by])))
     if settings.split.protocol == "official":
         folder = pc.replace_substring_regex(videos["url"], r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
         is_dfdc = pc.equal(videos["dataset"], "dfdc")

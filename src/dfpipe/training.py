@@ -19,13 +19,15 @@ from dfpipe.models import (
     SearchResult,
     Split,
     TrainingData,
+    VerdictRule,
     candidates,
     refit_and_evaluate,
+    rule_of,
     search,
 )
 from dfpipe.plan import feature_fingerprint, training_settings_hash
 from dfpipe.provenance import Provenance
-from dfpipe.settings import Settings, SplitSettings, TrainSettings
+from dfpipe.settings import Settings, TrainSettings
 from dfpipe.shards import Tables
 from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.storage import boto_environment, open_location
@@ -36,8 +38,10 @@ from dfpipe.tracking import (
     find_finished,
     find_tracking,
     latest_settings,
+    note_test_read,
     open_tracking,
     record_training,
+    test_sha256,
     versions_tags,
 )
 
@@ -78,28 +82,99 @@ def on_workers(engine: Engine, stage: str) -> RunTasks:
     return run_tasks
 
 
-def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:
-    """Refit the best candidate of each kind of model on all training videos and score it on the held-out people."""
-    best = (result.candidate for result in found.best_per_model.values())
-    return [refit_and_evaluate(data, split.train_rows, split.test_rows, candidate) for candidate in best]
+def evaluate_best(
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    split: Split,
+    found: SearchResult,
+    settings: TrainSettings,
+    *,
+    fingerprint: str,
+    judged: bool = True,
+) -> list[Evaluation]:
+    """Refit the best candidate of each kind of model on all training videos and score it on the held-out people.
+
+    Calibration and threshold come from its validation scores. That the held-out videos are looked at is put on record
+    first, for every model.
+
+    Parameters
+    ----------
+    tracking
+        Where it is put on record.
+    videos
+        As in ``data.video_ids``.
+    data, split
+        All rows, and which stand on which side.
+    found
+        Every candidate.
+    settings
+        Calibration, threshold, intervals, and columns of the catalog for each value of which figures are wanted.
+    fingerprint
+        Of the training.
+    judged
+        Whether calibration and threshold are wanted. Otherwise scores are taken as they are, fake from one half on.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached; then no held-out video was looked at.
+    """
+    attributes: dict[str, list[str]] = {
+        name: [str(getattr(video, name) or "none") for video in videos] for name in settings.evaluation.by
+    }
+    held_out = test_sha256(data, split.test_rows)
+    evaluations = []
+    for result in found.best_per_model.values():
+        rule = rule_of(data, result, settings.evaluation) if judged else VerdictRule()
+        note_test_read(tracking, held_out, result.candidate, fingerprint=fingerprint)
+        evaluations.append(
+            refit_and_evaluate(
+                data,
+                split.train_rows,
+                split.test_rows,
+                result.candidate,
+                rule=rule,
+                settings=settings.evaluation,
+                attributes=attributes,
+            )
+        )
+    return evaluations
 
 
 def evaluate_by_identity(
-    videos: Sequence[Video], data: TrainingData, settings: SplitSettings, found: SearchResult
+    tracking: Tracking,
+    videos: Sequence[Video],
+    data: TrainingData,
+    found: SearchResult,
+    settings: TrainSettings,
+    *,
+    fingerprint: str,
 ) -> list[Evaluation]:
     """Fit and score the same candidates again, divided along groups of people: what a leaky training's figures hide.
+
+    Parameters
+    ----------
+    tracking, videos, data, found, settings, fingerprint
+        As of `evaluate_best`.
 
     Returns
     -------
     list of Evaluation
         In the order of `evaluate_best`; empty, with a warning, where the people cannot be divided.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached; then no held-out video was looked at.
     """
     try:
-        split = split_by_identity(videos, data, settings)
+        split = split_by_identity(videos, data, settings.split)
     except TrainingDataError as error:
         _log.warning("no figures by identity stand beside the leaky ones: %s", error)
         return []
-    return evaluate_best(data, split, found)
+    # People held out here stood among the validation videos of the leaky search.
+    return evaluate_best(tracking, videos, data, split, found, settings, fingerprint=fingerprint, judged=False)
 
 
 def record(

@@ -14,7 +14,6 @@ from dfpipe.extract import extract_fingerprint
 from dfpipe.features import block_names, compute
 from dfpipe.isolation import extract_isolated
 from dfpipe.models import Bundle, predict_proba
-from dfpipe.models.metrics import THRESHOLD
 from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import FrameSettings, LimitSettings, S3Settings
 from dfpipe.storage import open_location, storage_errors
@@ -29,9 +28,14 @@ class Verdict:
     video: str
     """The video as it was named."""
     verdict: Literal["real", "fake", "unknown"]
-    """The side of `models.metrics.THRESHOLD` on which the score lies; unknown where there is no face to judge."""
+    """The side of the threshold on which the probability lies; unknown where there is no face to judge."""
+    probability: float | None
+    """Probability of fake: the score, calibrated. None where there is no face."""
+    threshold: float
+    """Called fake from this probability on; chosen on validation videos when the model was trained."""
     score: float | None
-    """Probability of fake, mean over the faces found where the model judges faces; None where there is none."""
+    """Probability of fake as the model gives it, mean over the faces found where it judges faces; None where there is
+    none."""
     frame_scores: tuple[float, ...]
     """Probability of fake of each face, in the order of the frames; empty where the model judges whole videos."""
     frames: int
@@ -95,12 +99,16 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         X, _ = join_features(blocks, block_names(preprocessing.features))
         scores = predict_proba(bundle, X).tolist()
     score = float(np.mean(scores)) if scores else None
+    probability = float(bundle.rule.apply(np.array(score))) if score is not None else None
+    threshold = bundle.rule.threshold
     verdict: Literal["real", "fake", "unknown"] = (
-        "unknown" if score is None else "fake" if score >= THRESHOLD else "real"
+        "unknown" if probability is None else "fake" if probability >= threshold else "real"
     )
     return Verdict(
         video=url,
         verdict=verdict,
+        probability=probability,
+        threshold=threshold,
         score=score,
         frame_scores=tuple(scores) if preprocessing.rows == "face" else (),
         frames=rows.video["frames_decoded"],

@@ -158,7 +158,9 @@ def train(settings, at=None):
         data=data,
         split=split,
         found=found,
-        evaluations=training.evaluate_best(data, split, found),
+        evaluations=training.evaluate_best(
+            tracking, videos, data, split, found, settings.train, fingerprint=fingerprint
+        ),
         fingerprint=fingerprint,
         faces_fingerprint=faces,
         tags=training.training_tags(tables, BY),

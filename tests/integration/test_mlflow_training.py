@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -29,14 +30,34 @@ from dfpipe.models import (
     grouped_folds,
     predict_proba,
     refit_and_evaluate,
+    rule_of,
     search,
     split_groups,
 )
-from dfpipe.settings import ExtractSettings, MlflowSettings, PixelsSettings, S3Settings, SplitSettings
+from dfpipe.settings import (
+    BootstrapSettings,
+    EvaluationSettings,
+    ExtractSettings,
+    MlflowSettings,
+    PixelsSettings,
+    S3Settings,
+    SplitSettings,
+    TrainSettings,
+)
 from dfpipe.storage import boto_environment
-from dfpipe.tracking import find_finished, load_champion, open_tracking, record_training, remove_names
+from dfpipe.tracking import (
+    find_finished,
+    find_test_reads,
+    load_champion,
+    open_tracking,
+    record_training,
+    remove_names,
+    test_sha256,
+)
+from dfpipe.training import evaluate_best
 
 SERVER_SECONDS = 120
+EVALUATION = EvaluationSettings(bootstrap=BootstrapSettings(samples=100), by=["compression"])
 SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
 FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
 BOOSTED = Candidate("xgboost", (("max_depth", 2), ("n_estimators", 5)), 0)
@@ -89,7 +110,15 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
             "split_settings": SPLIT,
             "search": found,
             "evaluations": [
-                refit_and_evaluate(data, split.train_rows, split.test_rows, one.candidate)
+                refit_and_evaluate(
+                    data,
+                    split.train_rows,
+                    split.test_rows,
+                    one.candidate,
+                    rule=rule_of(data, one, EVALUATION),
+                    settings=EVALUATION,
+                    attributes={"compression": ["c23", "c23", "c40", "c40"] * 5},
+                )
                 for one in found.best_per_model.values()
             ],
             "preprocessing": Preprocessing(
@@ -190,9 +219,17 @@ def test_artifacts_are_in_the_store(recorded, training):
     assert {path.name for path in artifacts.iterdir()} == {
         "classification_report.txt",
         "confusion_matrix.png",
+        "figures_by.parquet",
+        "figures_by.png",
+        "importance.png",
+        "model_card.md",
+        "pr.png",
         "predictions.parquet",
+        "reliability.png",
         "roc.png",
+        "scores.png",
         "split.json",
+        "verdict_rule.json",
     }
     assert "f1-score" in (artifacts / "classification_report.txt").read_text()
     split = json.loads((artifacts / "split.json").read_text())
@@ -205,6 +242,20 @@ def test_artifacts_are_in_the_store(recorded, training):
     rows = pq.read_table(artifacts / "predictions.parquet").to_pylist()
     assert {row["video_id"] for row in rows} == set(split["test"])
     assert rows[0]["score"] == training.winner.predictions[0].score
+    assert [row["probability"] for row in rows] == training.winner.proba_video.tolist()
+    assert [row["group"] for row in rows] == training.winner.groups_video.tolist()
+    assert {row["threshold"] for row in rows} == {training.winner.rule.threshold}
+    assert {row["compression"] for row in rows} == {"c23", "c40"}
+    by = pq.read_table(artifacts / "figures_by.parquet").to_pylist()
+    auc = {row["value"]: row for row in by if row["figure"] == "auc"}
+    assert auc.keys() == {"", "c23", "c40"}
+    assert auc[""]["estimate"] == training.winner.video.auc
+    (c40,) = (part for part in training.winner.subsets if part.value == "c40")
+    assert (auc["c40"]["low"], auc["c40"]["high"]) == c40.intervals["auc"]
+    assert (auc["c40"]["real_videos"], auc["c40"]["fake_videos"]) == (c40.real_videos, c40.fake_videos)
+    card = (artifacts / "model_card.md").read_text()
+    assert split_hash(artifacts) in card
+    assert not [video_id for video_id in training.data.video_ids if video_id in card]
     for name, child in children_of(tracking, record).items():
         evaluated = Path(child.info.artifact_uri, "confusion_matrix.png").is_file()
         assert evaluated == (name != BROKEN.name)
@@ -250,6 +301,78 @@ def test_who_is_left_out_of_a_split_can_be_forgotten_too(training, state, tmp_pa
     assert json.loads(text)["left_out_forgotten"] == 1
 
 
+def split_hash(artifacts):
+    return hashlib.sha256((artifacts / "split.json").read_bytes()).hexdigest()
+
+
+def test_every_figure_stands_with_its_interval(recorded, training):
+    metrics = recorded[0].client.get_run(recorded[1].run_id).data.metrics
+    winner = training.winner
+    for unit, scores, intervals in (
+        ("frame", winner.frame, winner.frame_intervals),
+        ("video", winner.video, winner.video_intervals),
+    ):
+        for name, value in scores.named("").items():
+            assert metrics[f"test_{unit}_{name}"] == value
+            ends = metrics[f"test_{unit}_{name}_low"], metrics[f"test_{unit}_{name}_high"]
+            assert ends == intervals[name]
+    assert metrics["test_video_threshold"] == winner.rule.threshold
+    assert metrics["test_video_brier_uncalibrated"] == winner.video_uncalibrated.brier
+
+
+def test_every_reading_of_the_test_is_on_record_before_it_happens(training, state, tmp_path, monkeypatch):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "store"))
+    data, split, found = (training.arguments[name] for name in ("data", "split", "search"))
+    videos = [SimpleNamespace(compression="c23")] * len(data.video_ids)
+    held_out = test_sha256(data, split.test_rows)
+    seen = []
+
+    def scored(*args, **options):
+        seen.append([read.candidate for read in find_test_reads(tracking, held_out)])
+        return refit_and_evaluate(*args, **options)
+
+    monkeypatch.setattr("dfpipe.training.refit_and_evaluate", scored)
+    settings = TrainSettings(evaluation=EVALUATION)
+    for fingerprint in ("a" * 16, "b" * 16):
+        evaluations = evaluate_best(tracking, videos, data, split, found, settings, fingerprint=fingerprint)
+        assert [one.rule for one in evaluations] == [
+            rule_of(data, one, EVALUATION) for one in found.best_per_model.values()
+        ]
+    # Each candidate that validation chose, once a training, and each before it was shown a video.
+    names = [one.candidate.name for one in evaluations]
+    assert seen == [(names * 2)[: number + 1] for number in range(4)]
+    reads = find_test_reads(tracking, held_out)
+    assert [read.fingerprint for read in reads] == ["a" * 16] * 2 + ["b" * 16] * 2
+    assert find_test_reads(tracking, test_sha256(data, split.train_rows)) == []
+
+    record = training.record(tracking)
+    tags = tracking.client.get_run(record.run_id).data.tags
+    assert (tags["dfpipe.test_sha256"], tags["dfpipe.test_reads"]) == (held_out, "4")
+    card = Path(tracking.client.get_run(record.run_id).info.artifact_uri, "model_card.md").read_text()
+    assert "| times these videos were scored | 4, by 2 trainings |" in card
+    # What was read was read, whatever becomes of the runs.
+    tracking.client.delete_run(record.run_id)
+    assert find_test_reads(tracking, held_out) == reads
+
+
+def test_no_test_is_read_that_cannot_be_put_on_record(training, monkeypatch):
+    def fail(*_args, **_options):
+        raise ServiceError("no server answers")
+
+    monkeypatch.setattr("dfpipe.training.note_test_read", fail)
+    monkeypatch.setattr("dfpipe.training.refit_and_evaluate", lambda *_, **__: pytest.fail("the test was read"))
+    videos = [SimpleNamespace(compression="c23")] * len(training.data.video_ids)
+    arguments = [training.arguments[name] for name in ("data", "split", "search")]
+    with pytest.raises(ServiceError):
+        evaluate_best(None, videos, *arguments, TrainSettings(evaluation=EVALUATION), fingerprint="f")
+
+
+def test_the_hash_of_a_test_side_is_of_its_videos_alone(training):
+    data, rows = training.data, training.arguments["split"].test_rows
+    assert test_sha256(data, rows) == test_sha256(replace(data, X=data.X // 2), rows[::-1])
+    assert test_sha256(data, rows) != test_sha256(data, rows[2:])
+
+
 def test_a_finished_training_is_found_again(recorded):
     tracking, record, folder = recorded
     assert find_finished(tracking, "f" * 16) == record
@@ -264,6 +387,8 @@ def test_the_model_comes_back_with_its_preprocessing(recorded, training):
         bundle = load_champion(tracking, name="dfpipe", alias_or_version=alias_or_version)
         assert bundle.version == record.model_version
         assert bundle.preprocessing == training.arguments["preprocessing"]
+        assert bundle.rule == training.winner.rule
+        assert bundle.rule.calibration.name == "sigmoid"
         expected = training.winner.model.predict_proba(training.data.X)[:, 1]
         assert np.array_equal(predict_proba(bundle, training.data.X), expected)
 
@@ -312,7 +437,7 @@ def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kin
 
     folder = Path(tracking.client.get_model_version("dfpipe", record.model_version).source)
     model = folder / ("model.skops" if kind is FOREST else "model.ubj")
-    for file in (model, folder / "extra_files/preprocessing.json"):
+    for file in (model, folder / "extra_files/preprocessing.json", folder / "extra_files/verdict_rule.json"):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)

@@ -17,6 +17,7 @@ from dfpipe.plan import (
 )
 from dfpipe.settings import (
     CropSettings,
+    EvaluationSettings,
     ExtractSettings,
     LimitSettings,
     MtcnnSettings,
@@ -354,6 +355,36 @@ def test_training_is_redone_for_another_split():
         for split in ({}, {"protocol": "seed"}, {"protocol": "official"}, {"official_leaks": "mark"}, {"folds": 4})
     }
     assert len(prints) == 5
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {"calibration": "isotonic"},
+        {"threshold": {"name": "fixed"}},
+        {"threshold": {"name": "false_alarm_rate", "rate": 0.1}},
+        {"bootstrap": {"samples": 500}},
+        {"by": ["manipulation"]},
+    ],
+)
+def test_training_is_redone_for_another_way_of_judging(evaluation):
+    judged = TrainSettings(evaluation=EvaluationSettings.model_validate(evaluation))
+    assert training_settings_hash(judged, faces_fingerprint="fp") != training_settings_hash(
+        TrainSettings(), faces_fingerprint="fp"
+    )
+    assert training_fingerprint(catalog("a"), judged, faces_fingerprint="fp") != training_fingerprint(
+        catalog("a"), TrainSettings(), faces_fingerprint="fp"
+    )
+
+
+def test_training_is_redone_where_videos_are_parted_otherwise():
+    by = TrainSettings(evaluation=EvaluationSettings(by=["split"]))
+    for settings, is_redone in ((by, True), (TrainSettings(), False)):
+        one, other = (
+            training_fingerprint(as_catalog([make_video("a", split=split)]), settings, faces_fingerprint="fp")
+            for split in ("train", "test")
+        )
+        assert (one != other) == is_redone
 
 
 def test_training_is_redone_for_other_code(monkeypatch):

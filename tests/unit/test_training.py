@@ -3,15 +3,35 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from dfpipe.models import Candidate, ColumnBlock, TrainingData, identity_groups, refit_and_evaluate, search
-from dfpipe.settings import SplitSettings
+from dfpipe.models import (
+    Candidate,
+    ColumnBlock,
+    TrainingData,
+    VerdictRule,
+    identity_groups,
+    refit_and_evaluate,
+    search,
+)
+from dfpipe.settings import BootstrapSettings, EvaluationSettings, SplitSettings, TrainSettings
 from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.testing import make_video
+from dfpipe.tracking import test_sha256
 from dfpipe.training import evaluate_by_identity
 
 FOREST = Candidate("forest", (("n_estimators", 20),), 0)
 SEED = SplitSettings(protocol="seed", folds=2)
+SETTINGS = TrainSettings(split=SEED, evaluation=EvaluationSettings(bootstrap=BootstrapSettings(samples=100)))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """What was put on record of readings of a test."""
+    told = []
+    note = lambda _, sha256, candidate, *, fingerprint: told.append((sha256, candidate, fingerprint))  # noqa: E731
+    monkeypatch.setattr("dfpipe.training.note_test_read", note)
+    return told
 
 
 def lookalikes(people=40, frames=5):
@@ -34,22 +54,26 @@ def lookalikes(people=40, frames=5):
     )
 
 
-def test_the_same_candidate_is_scored_by_identity_too():
+def test_the_same_candidate_is_scored_by_identity_too(reads):
     videos, data = lookalikes()
     split = split_videos(videos, data, SEED)
     found = search(data, split.folds, [FOREST])
     leaky = refit_and_evaluate(data, split.train_rows, split.test_rows, FOREST)
-    (grouped,) = evaluate_by_identity(videos, data, SEED, found)
+    (grouped,) = evaluate_by_identity(None, videos, data, found, SETTINGS, fingerprint="f")
     honest = split_by_identity(videos, data, SEED)
     assert len(np.unique(data.video[honest.test_rows])) == 8, "as large a share as by seed"
     assert grouped.candidate == FOREST
+    assert reads == [(test_sha256(data, honest.test_rows), FOREST, "f")]
+    # Its validation videos are people of this test.
+    assert grouped.rule == VerdictRule()
     assert grouped.video == refit_and_evaluate(data, honest.train_rows, honest.test_rows, FOREST).video
     assert leaky.frame.auc > 0.95 > grouped.frame.auc
 
 
-def test_people_who_cannot_be_divided_leave_the_place_empty(caplog):
+def test_people_who_cannot_be_divided_leave_the_place_empty(caplog, reads):
     videos, data = lookalikes(people=8)
     found = search(data, split_videos(videos, data, SEED).folds, [FOREST])
     together = replace(data, groups=np.zeros(8, np.int32))
-    assert evaluate_by_identity(videos, together, SEED, found) == []
+    assert evaluate_by_identity(None, videos, together, found, SETTINGS, fingerprint="f") == []
+    assert reads == []
     assert "no figures by identity stand beside the leaky ones: got 1 groups of people" in caplog.text

@@ -9,7 +9,8 @@ import pytest
 
 from dfpipe.errors import CatalogError, ModelNotFoundError
 from dfpipe.extract import extract_fingerprint
-from dfpipe.models import Bundle, ColumnBlock, Preprocessing
+from dfpipe.models import Bundle, ColumnBlock, Preprocessing, VerdictRule
+from dfpipe.models.calibration import Sigmoid
 from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import (
     ExtractSettings,
@@ -36,7 +37,7 @@ class Certain:
         return np.tile([1 - self.probability, self.probability], (len(X), 1))
 
 
-def bundle(probability=0.5, **changes):
+def bundle(probability=0.5, rule=VerdictRule(), **changes):
     faces = extract_fingerprint(ExtractSettings())
     values = {
         "extract": ExtractSettings(),
@@ -48,7 +49,7 @@ def bundle(probability=0.5, **changes):
         "feature_fingerprints": (feature_fingerprint(PIXELS, faces),),
         "dfpipe_version": "0",
     }
-    return Bundle("forest", Certain(probability), Preprocessing(**values | changes), name="m", version="1")
+    return Bundle("forest", Certain(probability), Preprocessing(**values | changes), name="m", version="1", rule=rule)
 
 
 def verdict_on(path, **options):
@@ -147,10 +148,20 @@ def test_a_training_reads_and_records_the_rows_that_the_settings_ask_for(monkeyp
     assert (read, [one.rows for one in recorded]) == ([rows], [rows])
 
 
+def test_the_calibrated_score_is_held_against_the_models_own_threshold(video):
+    rule = VerdictRule(calibration=Sigmoid(slope=1, intercept=-np.log(3)), threshold=0.3)
+    judged = verdict_on(video, probability=0.5, rule=rule)
+    # Even odds become one to three.
+    assert (judged.verdict, judged.score, judged.threshold) == ("real", pytest.approx(0.5), 0.3)
+    assert judged.probability == pytest.approx(0.25)
+    assert verdict_on(video, probability=0.6, rule=rule).verdict == "fake"
+
+
 def test_no_face_no_verdict(tmp_path):
     (tmp_path / "notes.txt").write_text("not a video")
     judged = verdict_on(tmp_path / "notes.txt")
-    assert (judged.verdict, judged.score, judged.status) == ("unknown", None, "unsupported")
+    assert (judged.verdict, judged.score, judged.probability) == ("unknown", None, None)
+    assert judged.status == "unsupported"
 
 
 def test_a_missing_file_is_the_users_mistake(tmp_path):

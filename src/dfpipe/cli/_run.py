@@ -274,9 +274,12 @@ def print_verdicts(verdicts: "list[Verdict]") -> None:
     """Print verdicts, one line each; never cut, as paths may be copied."""
     out.print("[bold]verdict  P(fake)  faces   video[/]")
     for one in verdicts:
-        score = "" if one.score is None else f"{one.score:.2f}"
+        probability = "" if one.probability is None else f"{one.probability:.2f}"
         reason = f"  ({one.reason})" if one.reason else ""
         faces = f"{one.faces} of {one.frames}"
-        out.print(f"{one.verdict:<9}{score:<9}{faces:<8}{escape(one.video + reason)}", soft_wrap=True)
+        out.print(f"{one.verdict:<9}{probability:<9}{faces:<8}{escape(one.video + reason)}", soft_wrap=True)
     if verdicts:
-        out.print(f"P(fake): mean over the faces, by {verdicts[0].model}; a model's opinion, not proof", soft_wrap=True)
+        made = (
+            f"mean over the faces, calibrated, by {verdicts[0].model}; called fake from {verdicts[0].threshold:.2f} on"
+        )
+        out.print(f"P(fake): {made}; a model's opinion, not proof", soft_wrap=True)

@@ -4,10 +4,22 @@ A library for a notebook as much as for the pipeline: it knows no cluster, no or
 """
 
 from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_proba
+from dfpipe.models.calibration import VerdictRule, fit_rule
+from dfpipe.models.card import model_card
 from dfpipe.models.data import ColumnBlock, TrainingData
-from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evaluate
-from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
-from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
+from dfpipe.models.evaluate import Evaluation, Subset, VideoPrediction, refit_and_evaluate, rule_of
+from dfpipe.models.figures import (
+    classification_text,
+    confusion_figure,
+    grid_figure,
+    importance_figure,
+    pr_figure,
+    reliability_figure,
+    roc_figure,
+    scores_figure,
+    subsets_figure,
+)
+from dfpipe.models.metrics import Interval, Scores, frame_level, intervals, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
     FoldResult,
@@ -38,13 +50,16 @@ __all__ = [
     "Evaluation",
     "FoldResult",
     "FoldTask",
+    "Interval",
     "ModelKind",
     "Preprocessing",
     "RunTasks",
     "Scores",
     "SearchResult",
     "Split",
+    "Subset",
     "TrainingData",
+    "VerdictRule",
     "VideoPrediction",
     "build",
     "candidates",
@@ -52,20 +67,30 @@ __all__ = [
     "classification_text",
     "confusion_figure",
     "fit",
+    "fit_rule",
     "frame_level",
+    "grid_figure",
     "grouped_folds",
     "identity_groups",
+    "importance_figure",
+    "intervals",
     "load_estimator",
+    "model_card",
     "on_two_sides",
+    "pr_figure",
     "predict_proba",
     "random_rows",
     "refit_and_evaluate",
+    "reliability_figure",
     "roc_figure",
+    "rule_of",
     "run_fold",
     "run_here",
+    "scores_figure",
     "search",
     "split_groups",
     "split_record",
+    "subsets_figure",
     "video_level",
     "video_scores",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["group_resamples"]
+__all__ = ["group_resamples", "group_weights"]
 
 
 def group_resamples(groups: NDArray[np.integer], *, samples: int, seed: int) -> Iterator[NDArray[np.intp]]:
@@ -37,3 +37,32 @@ def group_resamples(groups: NDArray[np.integer], *, samples: int, seed: int) -> 
     for _ in range(samples):
         drawn = random.integers(len(members), size=len(members))
         yield np.concatenate([members[group] for group in drawn])
+
+
+def group_weights(groups: NDArray[np.integer], *, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Draw the resamples of `group_resamples`, told as how often each video stands in them.
+
+    Parameters
+    ----------
+    groups
+        Group of each video, shape (n_videos,).
+    samples
+        Number of resamples.
+    seed
+        Equal seeds give equal resamples.
+
+    Yields
+    ------
+    ndarray of int64, shape (n_videos,)
+        Times that each video was drawn.
+
+    Examples
+    --------
+    >>> [weights.tolist() for weights in group_weights(np.array([7, 7, 9]), samples=2, seed=0)]
+    [[0, 0, 2], [1, 1, 1]]
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    random = np.random.default_rng(seed)
+    for _ in range(samples):
+        drawn = random.integers(len(names), size=len(names))
+        yield np.bincount(drawn, minlength=len(names))[member]

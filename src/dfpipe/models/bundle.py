@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfpipe.errors import StoreError, TrainingDataError
+from dfpipe.models.calibration import VerdictRule
 from dfpipe.models.data import ColumnBlock, FeatureMatrix
 from dfpipe.models.specs import ModelKind
 from dfpipe.settings import ExtractSettings, FeatureSettings
@@ -16,6 +17,9 @@ __all__ = ["MODEL_FILES", "TRUSTED_TYPES", "Bundle", "Preprocessing", "load_esti
 
 MODEL_FILES: dict[ModelKind, str] = {"forest": "model.skops", "xgboost": "model.ubj"}
 """Name of the file that holds a model of each kind."""
+
+UNFITTED = VerdictRule()
+"""The score as it is, fake from one half on."""
 
 TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
 """The one type beyond its own that skops may build for a forest."""
@@ -83,6 +87,8 @@ class Bundle:
     """Name under which it is registered."""
     version: str
     """Registered version."""
+    rule: VerdictRule = UNFITTED
+    """How the score of a video becomes a verdict."""
 
 
 def predict_proba(bundle: Bundle, X: FeatureMatrix) -> NDArray[np.float64]:

@@ -3,10 +3,11 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models.data import TrainingData
@@ -18,6 +19,9 @@ __all__ = ["CandidateResult", "FoldResult", "FoldTask", "RunTasks", "SearchResul
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+NO_PROBA = np.empty(0, np.float32)
+NO_ROWS = np.empty(0, np.intp)
 
 
 class RunTasks(Protocol):
@@ -46,7 +50,7 @@ class FoldTask:
     """Rows to score."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FoldResult:
     """How a candidate did on a fold."""
 
@@ -60,9 +64,13 @@ class FoldResult:
     """Time that fitting and scoring took."""
     error: str | None
     """Why it failed, in one line; None where it did not."""
+    rows: Rows = field(default_factory=lambda: NO_ROWS)
+    """Rows that were scored; empty where it failed."""
+    proba: NDArray[np.float32] = field(default_factory=lambda: NO_PROBA)
+    """Probability of fake of each of ``rows``, in their order; empty where it failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CandidateResult:
     """How a candidate did over all folds."""
 
@@ -91,13 +99,25 @@ class CandidateResult:
         """Standard deviation of each figure over the folds; empty for a failed candidate."""
         return self._over_folds(np.std)
 
+    @property
+    def out_of_fold(self) -> tuple[Rows, NDArray[np.float32]]:
+        """Every row that was scored, in rising order, with its probability of fake from the fold that held it out.
+
+        Empty for a candidate that failed on any fold: what is left would be a chosen part.
+        """
+        if self.error is not None:
+            return NO_ROWS, NO_PROBA
+        rows = np.concatenate([fold.rows for fold in self.folds])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], np.concatenate([fold.proba for fold in self.folds])[order]
+
     def _over_folds(self, fold_up: Callable[[list[float]], Any]) -> Mapping[str, float]:
         if self.error is not None:
             return {}
         return {name: float(fold_up([fold.metrics[name] for fold in self.folds])) for name in self.folds[0].metrics}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
     """Every candidate with its figures."""
 
@@ -127,15 +147,18 @@ def run_fold(data: TrainingData, task: FoldTask) -> FoldResult:
     started = time.perf_counter()
     metrics: Mapping[str, float] = {}
     error: str | None = None
+    rows, scored = NO_ROWS, NO_PROBA
     try:
         train, valid = task.train_rows, task.valid_rows
         model = fit(task.candidate, data.X[train], data.y[train])
         proba = model.predict_proba(data.X[valid])[:, 1]
         y, video = data.y[valid], data.video[valid]
+        rows, scored = valid, np.asarray(proba, np.float32)
         metrics = {**frame_level(y, proba).named("frame_"), **video_level(y, proba, video).named("video_")}
     except Exception as raised:  # noqa: BLE001 - whatever a library raises over its parameters
         error = " ".join(f"{type(raised).__name__}: {raised}".split())
-    return FoldResult(task.candidate, task.fold, metrics, time.perf_counter() - started, error)
+        rows, scored = NO_ROWS, NO_PROBA
+    return FoldResult(task.candidate, task.fold, metrics, time.perf_counter() - started, error, rows, scored)
 
 
 def search(

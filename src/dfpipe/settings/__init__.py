@@ -6,6 +6,15 @@ Values are read as YAML.
 Library functions never receive the whole of this: each takes the one section that concerns it.
 """
 
+from dfpipe.settings.evaluation import (
+    BalancedThreshold,
+    BootstrapSettings,
+    ByColumn,
+    EvaluationSettings,
+    FalseAlarmThreshold,
+    FixedThreshold,
+    ThresholdSettings,
+)
 from dfpipe.settings.extract import (
     CascadeSettings,
     CropSettings,
@@ -63,6 +72,9 @@ from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
+    "BalancedThreshold",
+    "BootstrapSettings",
+    "ByColumn",
     "CascadeSettings",
     "ClusterOptions",
     "ClusterSettings",
@@ -73,12 +85,15 @@ __all__ = [
     "DctSettings",
     "DetectorSettings",
     "DlibSettings",
+    "EvaluationSettings",
     "EverySampling",
     "ExtractSettings",
     "FaceFeatureSettings",
     "FaceVideoSettings",
+    "FalseAlarmThreshold",
     "FeatureSettings",
     "FilterSettings",
+    "FixedThreshold",
     "ForestSettings",
     "FpsSampling",
     "FrameSettings",
@@ -109,6 +124,7 @@ __all__ = [
     "SplitSettings",
     "Stage",
     "TemporalSettings",
+    "ThresholdSettings",
     "TrainSettings",
     "UniformSampling",
     "WindowSampling",

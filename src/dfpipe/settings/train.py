@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from dfpipe.settings.evaluation import EvaluationSettings
 from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
 from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.section import Section
@@ -26,6 +27,8 @@ class TrainSettings(Section):
     """Random forest candidates; null leaves the forest out."""
     xgboost: XgboostSettings | None = XgboostSettings()
     """XGBoost candidates; null leaves XGBoost out."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """How the best are judged, and how scores become verdicts."""
     seed: int = 42
     """Seed of every model."""
 

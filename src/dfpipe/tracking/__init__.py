@@ -13,6 +13,7 @@ from dfpipe.tracking.lineage import (
     versions_of,
     versions_tags,
 )
+from dfpipe.tracking.reads import TestRead, find_test_reads, note_test_read, test_sha256
 from dfpipe.tracking.registry import load_champion, point_alias
 from dfpipe.tracking.training import SETTINGS_TAG, TrainingRecord, find_finished, latest_settings, record_training
 
@@ -20,20 +21,24 @@ __all__ = [
     "READ_BY_TRAINING",
     "SETTINGS_TAG",
     "AffectedTraining",
+    "TestRead",
     "Tracking",
     "TrainingRecord",
     "find_finished",
+    "find_test_reads",
     "find_tracking",
     "find_trainings",
     "forgotten_by",
     "latest_settings",
     "load_champion",
     "mark_training",
+    "note_test_read",
     "open_tracking",
     "point_alias",
     "record_cross",
     "record_training",
     "remove_names",
+    "test_sha256",
     "tracking_uri",
     "versions_in_use",
     "versions_of",

@@ -18,6 +18,7 @@ from boto3.exceptions import Boto3Error
 
 from dfpipe.errors import ModelNotFoundError, StoreError
 from dfpipe.models.bundle import MODEL_FILES, TRUSTED_TYPES, Bundle, Preprocessing, load_estimator
+from dfpipe.models.calibration import VerdictRule
 from dfpipe.models.data import FeatureMatrix
 from dfpipe.models.evaluate import Evaluation
 from dfpipe.storage import storage_errors
@@ -25,14 +26,15 @@ from dfpipe.tracking.connection import Tracking, importing_mlflow, tracking_erro
 
 __all__ = ["load_champion", "model_exists", "point_alias", "register_model"]
 
-PREPROCESSING_FILE = "preprocessing.json"
+PREPROCESSING_FILE, RULE_FILE = "preprocessing.json", "verdict_rule.json"
 MODEL_TAG = "dfpipe.model"
 MODEL_SHA256_TAG = "dfpipe.model_sha256"
 PREPROCESSING_SHA256_TAG = "dfpipe.preprocessing_sha256"
+RULE_SHA256_TAG = "dfpipe.verdict_rule_sha256"
 
 
 def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bundle:
-    """Load a registered model with its preprocessing, after checking that both are what the training wrote.
+    """Load a registered model with its preprocessing and verdict rule, after checking that all are as written.
 
     Parameters
     ----------
@@ -59,10 +61,10 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
                 f"registered model {name!r} has no version or alias {alias_or_version!r} in {tracking.shown_uri}; "
                 "train one with `dfpipe run`, or name another"
             )
-        kind, model_sha256, preprocessing_sha256 = (
-            version.tags.get(tag) for tag in (MODEL_TAG, MODEL_SHA256_TAG, PREPROCESSING_SHA256_TAG)
+        kind, model_sha256, preprocessing_sha256, rule_sha256 = (
+            version.tags.get(tag) for tag in (MODEL_TAG, MODEL_SHA256_TAG, PREPROCESSING_SHA256_TAG, RULE_SHA256_TAG)
         )
-        if kind not in MODEL_FILES or model_sha256 is None or preprocessing_sha256 is None:
+        if kind not in MODEL_FILES or None in (model_sha256, preprocessing_sha256, rule_sha256):
             raise ModelNotFoundError(
                 f"version {version.version} of {name!r} carries no hash of dfpipe's, so nothing says what its file "
                 "should hold; name a version that `dfpipe run` registered"
@@ -71,6 +73,7 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
         preprocessing = _read_checked(
             tracking, version.source, f"extra_files/{PREPROCESSING_FILE}", preprocessing_sha256, what
         )
+        rule = _read_checked(tracking, version.source, f"extra_files/{RULE_FILE}", rule_sha256, what)
         model = _read_checked(tracking, version.source, MODEL_FILES[kind], model_sha256, what)
     return Bundle(
         model=kind,
@@ -78,6 +81,7 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
         preprocessing=Preprocessing.from_json(preprocessing),
         name=name,
         version=str(version.version),
+        rule=VerdictRule.from_json(rule),
     )
 
 
@@ -184,7 +188,7 @@ def artifact_errors(verb: str, what: str) -> Iterator[None]:
 def _save(
     folder: Path, evaluation: Evaluation, X: FeatureMatrix, preprocessing: Preprocessing, *, logged: Any, run_id: str
 ) -> dict[str, str]:
-    """Write the model's folder and return the hashes of the two files that verdicts rest on, as tags."""
+    """Write the model's folder and return the hashes of the files that verdicts rest on, as tags."""
     with importing_mlflow():
         import mlflow.pyfunc.model  # noqa: PLC0415 - slow to import, and otherwise done by save_model in the open
         import mlflow.sklearn  # noqa: PLC0415 - slow to import
@@ -192,10 +196,10 @@ def _save(
         from mlflow.models import Model, infer_signature  # noqa: PLC0415 - slow to import
 
     kind, estimator = evaluation.candidate.model, evaluation.model
-    text = preprocessing.to_json().encode()
+    texts = {PREPROCESSING_FILE: preprocessing.to_json().encode(), RULE_FILE: evaluation.rule.to_json().encode()}
     with TemporaryDirectory(prefix="dfpipe-") as scratch:
-        extra = Path(scratch, PREPROCESSING_FILE)
-        extra.write_bytes(text)
+        for name, text in texts.items():
+            Path(scratch, name).write_bytes(text)
         common: dict[str, Any] = {
             "path": str(folder),
             "mlflow_model": Model(
@@ -206,7 +210,7 @@ def _save(
             ),
             "signature": infer_signature(X, estimator.predict(X)),
             "input_example": X,
-            "extra_files": [str(extra)],
+            "extra_files": [str(Path(scratch, name)) for name in texts],
         }
         # Requirements that are stated need not be found out by importing the model in another process.
         if kind == "forest":
@@ -226,7 +230,8 @@ def _save(
             )
     return {
         MODEL_SHA256_TAG: _sha256((folder / MODEL_FILES[kind]).read_bytes()),
-        PREPROCESSING_SHA256_TAG: _sha256(text),
+        PREPROCESSING_SHA256_TAG: _sha256(texts[PREPROCESSING_FILE]),
+        RULE_SHA256_TAG: _sha256(texts[RULE_FILE]),
     }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dfpipe.models.bundle import Preprocessing
+from dfpipe.models.card import model_card
 from dfpipe.models.data import REAL_AND_FAKE, TrainingData
 from dfpipe.models.evaluate import Evaluation
-from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.figures import (
+    classification_text,
+    confusion_figure,
+    grid_figure,
+    importance_figure,
+    pr_figure,
+    reliability_figure,
+    roc_figure,
+    scores_figure,
+    subsets_figure,
+)
+from dfpipe.models.metrics import Interval, Scores
 from dfpipe.models.search import CandidateResult, SearchResult
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
 __all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training", "rows_sha256"]
@@ -33,6 +47,9 @@ SETTINGS_TAG = "dfpipe.training_settings"
 METRICS_PER_REQUEST = 500
 WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
 """Figures whose standard deviation over the folds is recorded too; of all of them it would drown the table."""
+
+CALIBRATED = ("log_loss", "brier", "ece")
+"""Figures that calibration changes; recorded before it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +150,19 @@ def record_training(
         for rank, result in enumerate(search.ranking, start=1):
             candidate = result.candidate
             _record_candidate(
-                tracking, run_id, rank, result, evaluated.get(candidate), split, beside.get(candidate, {})
+                tracking,
+                run_id,
+                rank,
+                result,
+                evaluated.get(candidate),
+                split,
+                beside.get(candidate, {}),
+                preprocessing,
             )
         split_json = split_record(data, split, split_settings)
+        split_sha256 = hashlib.sha256(split_json.encode()).hexdigest()
+        held_out = test_sha256(data, split.test_rows)
+        reads = find_test_reads(tracking, held_out)
         _log(
             tracking,
             run_id,
@@ -146,8 +173,10 @@ def record_training(
                 "best": winner.candidate.name,
             },
             tags={
-                "dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest(),
+                "dfpipe.split_sha256": split_sha256,
                 "dfpipe.rows_sha256": rows_sha256(data),
+                "dfpipe.test_sha256": held_out,
+                "dfpipe.test_reads": str(len(reads)),
             },
         )
         metrics = {
@@ -156,8 +185,18 @@ def record_training(
             **beside.get(winner.candidate, {}),
         }
         folder = Path(scratch, "run")
-        _write_evaluation(folder, winner)
-        roc_figure(evaluations).savefig(folder / "roc.png", dpi=110)
+        _write_evaluation(folder, winner, preprocessing)
+        _save(folder / "roc.png", roc_figure(evaluations))
+        _save(folder / "pr.png", pr_figure(evaluations))
+        _save(folder / "grid.png", grid_figure(search))
+        card = model_card(
+            winner,
+            data={**_data_params(data, split), "split": split_sha256, "rows": rows_sha256(data)},
+            test_reads=len(reads),
+            trainings=len({read.fingerprint for read in reads}),
+            leaky=split.leaky,
+        )
+        Path(folder, "model_card.md").write_text(card, encoding="utf-8")
         Path(folder, "split.json").write_text(split_json, encoding="utf-8")
         _upload(tracking, run_id, folder)
         version = register_model(
@@ -263,6 +302,7 @@ def _record_candidate(
     evaluation: Evaluation | None,
     split: Split,
     grouped: Mapping[str, float],
+    preprocessing: Preprocessing,
 ) -> None:
     tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank), **_split_tags(split)}
     if result.error is not None:
@@ -283,7 +323,7 @@ def _record_candidate(
         )
         if evaluation is not None:
             with TemporaryDirectory(prefix="dfpipe-") as scratch:
-                _write_evaluation(Path(scratch), evaluation)
+                _write_evaluation(Path(scratch), evaluation, preprocessing)
                 _upload(tracking, run_id, Path(scratch))
 
 
@@ -330,7 +370,7 @@ def _at_step(step: int, metrics: Mapping[str, float]) -> Iterable[Any]:
     from mlflow.entities import Metric  # noqa: PLC0415 - slow to import
 
     now = int(time.time() * 1000)
-    return [Metric(name, value, now, step) for name, value in metrics.items()]
+    return [Metric(name, value, now, step) for name, value in metrics.items() if not math.isnan(value)]
 
 
 def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -338,7 +378,23 @@ def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
-    return {**evaluation.frame.named("test_frame_"), **evaluation.video.named("test_video_")}
+    """Return the figures on the test side, each with the ends of its interval.
+
+    MLflow's database takes no nan; what is not defined is not recorded.
+    """
+    named = {
+        **evaluation.frame.named("test_frame_"),
+        **evaluation.video.named("test_video_"),
+        **{f"test_video_{name}_uncalibrated": getattr(evaluation.video_uncalibrated, name) for name in CALIBRATED},
+        "test_video_threshold": evaluation.rule.threshold,
+        **{
+            f"test_{unit}_{name}_{end}": getattr(interval, end)
+            for unit, intervals in (("frame", evaluation.frame_intervals), ("video", evaluation.video_intervals))
+            for name, interval in intervals.items()
+            for end in Interval._fields
+        },
+    }
+    return {name: value for name, value in named.items() if not math.isnan(value)}
 
 
 def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
@@ -359,20 +415,75 @@ def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
     return params
 
 
-def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    confusion_figure(evaluation).savefig(folder / "confusion_matrix.png", dpi=110)
+    _save(folder / "confusion_matrix.png", confusion_figure(evaluation))
+    _save(folder / "reliability.png", reliability_figure(evaluation))
+    _save(folder / "scores.png", scores_figure(evaluation))
+    _save(folder / "figures_by.png", subsets_figure(evaluation))
+    _save(folder / "importance.png", importance_figure(evaluation, preprocessing))
     (folder / "classification_report.txt").write_text(classification_text(evaluation), encoding="utf-8")
+    (folder / "verdict_rule.json").write_text(evaluation.rule.to_json(), encoding="utf-8")
+    pq.write_table(_predictions(evaluation), folder / "predictions.parquet")
+    pq.write_table(_figures_by(evaluation), folder / "figures_by.parquet")
+
+
+def _save(path: Path, figure: Any | None) -> None:
+    if figure is not None:
+        figure.savefig(path, dpi=110)
+
+
+def _predictions(evaluation: Evaluation) -> pa.Table:
     predictions = evaluation.predictions
-    table = pa.table(
+    return pa.table(
         {
             "video_id": [one.video_id for one in predictions],
             "label": [REAL_AND_FAKE[one.label] for one in predictions],
             "score": pa.array([one.score for one in predictions], pa.float64()),
+            "probability": pa.array([one.probability for one in predictions], pa.float64()),
+            "threshold": pa.array([evaluation.rule.threshold] * len(predictions), pa.float64()),
             "frames": pa.array([one.frames for one in predictions], pa.int32()),
+            "group": pa.array([one.group for one in predictions], pa.int32()),
+            **{name: pa.array(values, pa.string()) for name, values in evaluation.attributes.items()},
         }
     )
-    pq.write_table(table, folder / "predictions.parquet")
+
+
+def _figures_by(evaluation: Evaluation) -> pa.Table:
+    """Return the figures by video of all held-out videos and of every subset, one figure a row."""
+    y, groups = evaluation.y_video, evaluation.groups_video
+    whole = ("", "", "its own", int((y == 0).sum()), int((y == 1).sum()), len(np.unique(groups)))
+    parts: list[tuple[tuple[Any, ...], Scores, Mapping[str, Interval]]] = [
+        (whole, evaluation.video, evaluation.video_intervals)
+    ]
+    for one in evaluation.subsets:
+        about = (one.column, one.value, one.against, one.real_videos, one.fake_videos, one.groups)
+        parts.append((about, one.scores, one.intervals))
+    return pa.Table.from_pylist(
+        [
+            dict(zip(BY_SCHEMA.names, (*about, name, value, *intervals[name]), strict=True))
+            for about, scores, intervals in parts
+            for name, value in scores.named("").items()
+        ],
+        schema=BY_SCHEMA,
+    )
+
+
+BY_SCHEMA = pa.schema(
+    [
+        ("column", pa.string()),
+        ("value", pa.string()),
+        ("against", pa.string()),
+        ("real_videos", pa.int32()),
+        ("fake_videos", pa.int32()),
+        ("groups", pa.int32()),
+        ("figure", pa.string()),
+        ("estimate", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+"""Columns of ``figures_by.parquet``; the row of all held-out videos has an empty column and value."""
 
 
 def _upload(tracking: Tracking, run_id: str, folder: Path) -> None:

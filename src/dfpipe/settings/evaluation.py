@@ -1,0 +1,73 @@
+"""How a model is judged on held-out videos, and how its scores become verdicts."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dfpipe.settings.section import Section
+
+__all__ = [
+    "BalancedThreshold",
+    "BootstrapSettings",
+    "ByColumn",
+    "EvaluationSettings",
+    "FalseAlarmThreshold",
+    "FixedThreshold",
+    "ThresholdSettings",
+]
+
+ByColumn = Literal["dataset", "manipulation", "compression", "split"]
+"""Columns of the catalog that videos can be told apart by; those that name people are left out, as figures of single
+people say little of a model and more of them."""
+
+
+class FixedThreshold(Section):
+    """The same threshold for every model."""
+
+    name: Literal["fixed"] = "fixed"
+    """Rule."""
+    value: float = Field(0.5, gt=0, le=1)
+    """A video is called fake from this probability on."""
+
+
+class BalancedThreshold(Section):
+    """Where the mean of the two recalls is largest on the validation videos."""
+
+    name: Literal["balanced_accuracy"] = "balanced_accuracy"
+    """Rule."""
+
+
+class FalseAlarmThreshold(Section):
+    """The lowest at which no more than a given share of the real validation videos is called fake."""
+
+    name: Literal["false_alarm_rate"] = "false_alarm_rate"
+    """Rule."""
+    rate: float = Field(0.05, ge=0, lt=1)
+    """Share of the real videos."""
+
+
+ThresholdSettings = Annotated[FixedThreshold | BalancedThreshold | FalseAlarmThreshold, Field(discriminator="name")]
+
+
+class BootstrapSettings(Section):
+    """Intervals from resampling whole groups of people."""
+
+    samples: int = Field(1000, ge=100, le=100_000)
+    """Resamples."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Share of repetitions of the study in which an interval is to hold the true figure."""
+    seed: int = 42
+    """Seed of the draws."""
+
+
+class EvaluationSettings(Section):
+    """How a model is judged, and how its scores become verdicts."""
+
+    calibration: Literal["none", "sigmoid", "isotonic"] = "sigmoid"
+    """How the score of a video becomes a probability; fitted to validation videos, never to test videos."""
+    threshold: ThresholdSettings = BalancedThreshold()
+    """From which probability on a video is called fake; chosen on validation videos too."""
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    """Intervals of every figure."""
+    by: list[ByColumn] = Field(["dataset", "manipulation", "compression"])
+    """Columns for each value of which figures are given apart."""
