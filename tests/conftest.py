@@ -1,6 +1,7 @@
 """What all tests share: real servers, each started once by the first test that asks for it, and no deadlines."""
 
 import os
+import sys
 from contextlib import closing
 from uuid import uuid4
 
@@ -15,6 +16,18 @@ from dfpipe.testing import free_port, require_service, shared_data
 # The machines are shared: how long one example takes says nothing.
 settings.register_profile("dfpipe", deadline=None)
 settings.load_profile("dfpipe")
+
+_BROKEN = []
+
+
+def pytest_internalerror(excrepr):
+    _BROKEN.append(str(excrepr))
+
+
+def pytest_unconfigure(config):
+    """Say again what broke first: when a process of tests breaks, the last lines say only that none is left."""
+    if _BROKEN and not hasattr(config, "workerinput"):
+        sys.stdout.write(f"what broke first:\n{_BROKEN[0]}\n")
 
 
 @pytest.fixture(scope="session")

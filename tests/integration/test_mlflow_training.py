@@ -62,6 +62,7 @@ SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
 FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
 BOOSTED = Candidate("xgboost", (("max_depth", 2), ("n_estimators", 5)), 0)
 BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
+READ = {"dfpipe.store": "/store", "dfpipe.version.features": "3"}
 EVERYTHING = (FOREST, BOOSTED, BROKEN)
 
 
@@ -78,7 +79,7 @@ class Training:
         return next(one for one in self.arguments["evaluations"] if one.candidate == best)
 
     def record(self, tracking, fingerprint="f" * 16):
-        return record_training(tracking, **self.arguments, fingerprint=fingerprint, tags={"dfpipe.run": "r1"})
+        return record_training(tracking, **self.arguments, fingerprint=fingerprint, tags={"dfpipe.run": "r1"} | READ)
 
 
 def make_training(grid=EVERYTHING, dtype=np.uint8):
@@ -303,6 +304,24 @@ def test_who_is_left_out_of_a_split_can_be_forgotten_too(training, state, tmp_pa
 
 def split_hash(artifacts):
     return hashlib.sha256((artifacts / "split.json").read_bytes()).hexdigest()
+
+
+def test_what_was_read_stands_as_the_inputs_of_every_run(recorded, training):
+    tracking, record, *_ = recorded
+    data, split = (training.arguments[name] for name in ("data", "split"))
+    digests = []
+    for run in (tracking.client.get_run(record.run_id), *children_of(tracking, record).values()):
+        inputs = {one.dataset.name: one for one in run.inputs.dataset_inputs}
+        assert {name: one.tags[0].value for name, one in inputs.items()} == {"train": "training", "test": "testing"}
+        for name, rows in (("train", split.train_rows), ("test", split.test_rows)):
+            profile = json.loads(inputs[name].dataset.profile)
+            videos = len(np.unique(data.video[rows]))
+            assert profile == {"num_rows": len(rows), "videos": videos, "columns": data.X.shape[1]}
+            source = json.loads(inputs[name].dataset.source)
+            assert source == {"uri": "/store", "dfpipe.version.features": "3"}
+        digests.append([one.dataset.digest for one in inputs.values()])
+    assert all(one == digests[0] for one in digests)
+    assert len(set(digests[0])) == 2
 
 
 def test_every_figure_stands_with_its_interval(recorded, training):

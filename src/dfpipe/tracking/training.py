@@ -36,6 +36,7 @@ from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.lineage import STORE_TAG, VERSION_TAG
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
@@ -145,6 +146,11 @@ def record_training(
         ) as run_id,
         TemporaryDirectory(prefix="dfpipe-") as scratch,
     ):
+        split_json = split_record(data, split, split_settings)
+        split_sha256 = hashlib.sha256(split_json.encode()).hexdigest()
+        rows_read = rows_sha256(data)
+        inputs = _inputs(data, split, f"{rows_read}{split_sha256}", tags)
+        tracking.client.log_inputs(run_id, inputs)
         evaluated = {evaluation.candidate: evaluation for evaluation in evaluations}
         beside = {one.candidate: _prefixed("grouped_", _test_metrics(one)) for one in grouped}
         for rank, result in enumerate(search.ranking, start=1):
@@ -158,9 +164,8 @@ def record_training(
                 split,
                 beside.get(candidate, {}),
                 preprocessing,
+                inputs,
             )
-        split_json = split_record(data, split, split_settings)
-        split_sha256 = hashlib.sha256(split_json.encode()).hexdigest()
         held_out = test_sha256(data, split.test_rows)
         reads = find_test_reads(tracking, held_out)
         _log(
@@ -174,7 +179,7 @@ def record_training(
             },
             tags={
                 "dfpipe.split_sha256": split_sha256,
-                "dfpipe.rows_sha256": rows_sha256(data),
+                "dfpipe.rows_sha256": rows_read,
                 "dfpipe.test_sha256": held_out,
                 "dfpipe.test_reads": str(len(reads)),
             },
@@ -191,7 +196,7 @@ def record_training(
         _save(folder / "grid.png", grid_figure(search))
         card = model_card(
             winner,
-            data={**_data_params(data, split), "split": split_sha256, "rows": rows_sha256(data)},
+            data={**_data_params(data, split), "split": split_sha256, "rows": rows_read},
             test_reads=len(reads),
             trainings=len({read.fingerprint for read in reads}),
             leaky=split.leaky,
@@ -303,6 +308,7 @@ def _record_candidate(
     split: Split,
     grouped: Mapping[str, float],
     preprocessing: Preprocessing,
+    inputs: Sequence[Any],
 ) -> None:
     tags = {"mlflow.parentRunId": parent_id, "dfpipe.rank": str(rank), **_split_tags(split)}
     if result.error is not None:
@@ -321,6 +327,7 @@ def _record_candidate(
                 *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),
             ],
         )
+        tracking.client.log_inputs(run_id, inputs)
         if evaluation is not None:
             with TemporaryDirectory(prefix="dfpipe-") as scratch:
                 _write_evaluation(Path(scratch), evaluation, preprocessing)
@@ -413,6 +420,29 @@ def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
             f"{side}.groups": len(np.unique(data.groups[videos])),
         }
     return params
+
+
+def _inputs(data: TrainingData, split: Split, learnt_from: str, tags: Mapping[str, str]) -> list[Any]:
+    """Return the sides of a split as MLflow's pages show what a run read."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 - slow to import
+
+    read = {
+        "uri": tags.get(STORE_TAG, ""),
+        **{name: tags[name] for name in sorted(tags) if name.startswith(VERSION_TAG)},
+    }
+    inputs = []
+    for side, context, rows in (("train", "training", split.train_rows), ("test", "testing", split.test_rows)):
+        counts = {"num_rows": len(rows), "videos": len(np.unique(data.video[rows])), "columns": data.X.shape[1]}
+        dataset = Dataset(
+            name=side,
+            # MLflow takes 36 characters.
+            digest=hashlib.sha256(f"{learnt_from}{side}".encode()).hexdigest()[:32],
+            source_type="delta",
+            source=json.dumps(read),
+            profile=json.dumps(counts),
+        )
+        inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+    return inputs
 
 
 def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> None:
