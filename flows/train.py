@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from dfpipe.engine import open_engine
 from dfpipe.extract import extract_fingerprint
@@ -59,7 +59,9 @@ def train(settings: Settings, at: str | None = None) -> Trained:
         found = search_grid(engine, data, split, settings)
     evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
     grouped = evaluate_by_identity(tracking, videos, data, found, settings, fingerprint) if split.leaky else []
-    tags = training_tags(tables, make_provenance(settings, run_id=str(flow_run.id)))
+    lasting = settings.prefect.api_url or deployment.id
+    provenance = make_provenance(settings, run_id=str(flow_run.id))
+    tags = training_tags(tables, provenance, flow_run_url=flow_run.ui_url if lasting else None)
     record = record_models(
         tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
     )

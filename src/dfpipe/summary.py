@@ -73,7 +73,16 @@ class RunSummary:
 
 
 def _figures(prefix: str, metrics: Mapping[str, float]) -> str:
-    """Return the three figures that a summary shows; an empty string where they were not measured."""
+    """Return the three figures that a summary shows, with their intervals; empty where they were not measured."""
     names = {"video AUC": "video_auc", "video accuracy": "video_accuracy", "frame accuracy": "frame_accuracy"}
-    found = {what: metrics.get(prefix + name) for what, name in names.items()}
-    return ", ".join(f"{what} {value:.3f}" for what, value in found.items() if value is not None)
+    return ", ".join(
+        f"{what} {metrics[prefix + name]:.3f}{_interval(prefix + name, metrics)}"
+        for what, name in names.items()
+        if prefix + name in metrics
+    )
+
+
+def _interval(name: str, metrics: Mapping[str, float]) -> str:
+    # Trainings of earlier versions have none.
+    low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
+    return "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"

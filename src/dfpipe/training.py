@@ -218,11 +218,22 @@ def record(
     )
 
 
-def training_tags(tables: Tables, by: Provenance) -> dict[str, str]:
-    """Return what a training's run says of where its rows came from and by what code and settings it was made."""
+def training_tags(tables: Tables, by: Provenance, *, flow_run_url: str | None = None) -> dict[str, str]:
+    """Return what a training's run says of where its rows came from, and by what code, settings and flow run.
+
+    Parameters
+    ----------
+    tables
+        As they were read.
+    by
+        Code, settings and flow run.
+    flow_run_url
+        Page of the flow run; None where it ends with the run, as that of a server for the time of the run does.
+    """
     code = {name: value for name, value in by.as_metadata().items() if name != "run_id"}
     return {
         **({"prefect.flow_run_id": by.run_id} if by.run_id else {}),
+        **({"prefect.flow_run_url": flow_run_url} if flow_run_url else {}),
         "dfpipe.store": tables.url,
         **versions_tags(tables.versions or {}),
         **{f"dfpipe.{name}": value for name, value in code.items()},

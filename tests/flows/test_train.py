@@ -6,7 +6,7 @@ import pytest
 from dfpipe.errors import ModelNotFoundError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import plan_faces
-from dfpipe.settings import load_settings
+from dfpipe.settings import PrefectSettings, load_settings
 from dfpipe.shards import open_tables
 from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog, write_features
 from dfpipe.tracking import load_champion
@@ -65,7 +65,7 @@ def by(settings, **split):
     return settings.model_copy(update={"train": settings.train.model_copy(update={"split": changed})})
 
 
-def test_each_protocol_trains_and_only_honest_models_get_the_alias(train, settings):
+def test_each_protocol_trains_and_only_honest_models_get_the_alias(train, settings, prefect_url):
     tracking, names = connect_tracking(settings), settings.mlflow
     seed = train(by(settings, protocol="seed")).record
     assert seed.leaky
@@ -73,7 +73,13 @@ def test_each_protocol_trains_and_only_honest_models_get_the_alias(train, settin
     with pytest.raises(ModelNotFoundError):
         load_champion(tracking, name=names.registered_model, alias_or_version=names.alias)
 
-    official = train(by(settings, protocol="official")).record
+    lasting = settings.model_copy(update={"prefect": PrefectSettings(api_url=prefect_url)})
+    official = train(by(lasting, protocol="official")).record
+    seed_tags, tags = (tracking.client.get_run(record.run_id).data.tags for record in (seed, official))
+    assert tags["prefect.flow_run_url"] == (
+        f"{prefect_url.removesuffix('/api')}/flow-runs/flow-run/{tags['prefect.flow_run_id']}"
+    )
+    assert "prefect.flow_run_url" not in seed_tags, "that server may be gone tomorrow"
     assert (official.leaky, official.protocol, official.left_out) == (False, "official", 1)
     assert "grouped_test_frame_auc" not in official.metrics
     again = train(by(settings, protocol="seed"))

@@ -61,6 +61,12 @@ def test_an_honest_training_has_one_line_of_figures():
     ).rows()
 
 
+def test_figures_stand_with_their_intervals():
+    metrics = {"test_video_auc_low": 0.9512, "test_video_auc_high": 1.0}
+    figures = dict(summary(training=training(metrics=metrics)).rows())["held-out people"]
+    assert figures == "video AUC 0.990 (0.951 to 1.000), video accuracy 0.950, frame accuracy 0.900"
+
+
 def test_the_grouped_figure_stands_beside_the_leaky_one():
     grouped = {"grouped_test_video_auc": 0.61, "grouped_test_video_accuracy": 0.6, "grouped_test_frame_accuracy": 0.55}
     rows = dict(summary(training=training(protocol="seed", leaky=True, metrics=grouped)).rows())
