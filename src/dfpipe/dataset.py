@@ -22,6 +22,9 @@ __all__ = ["Rows", "describe_videos", "join_features", "load_training_data"]
 Rows = Literal["face", "video"]
 """What a row stands for."""
 
+ROWS_AT_ONCE = 16
+"""Rows put into a column at once: more of them are no faster, fewer are slower."""
+
 
 def load_training_data(
     catalog: pa.Table,
@@ -66,24 +69,22 @@ def load_training_data(
         raise TrainingDataError(
             f"none of the {len(catalog)} videos of the catalog has a face in the store; see `dfpipe status --failures`"
         )
-    keys = ("video_id", "content_id", "frame_index", "track")
+    # Each feature set is read twice, its keys and then its values: as one commit left it.
+    version = tables.version("features")
+    pinned = tables if version is None else tables.at({**(tables.versions or {}), "features": version})
     owner: NDArray[np.int32] | None = None
     blocks: list[FeatureMatrix] = []
     names = block_names(features)
     for name, feature in zip(names, features, strict=True):
-        table = tables.read(
-            "features",
-            fingerprint=feature_fingerprint(feature, faces_fingerprint),
-            columns=[*keys, "dtype", "values"],
-        ).sort_by([(key, "ascending") for key in keys])
-        index = find_videos(usable, table).astype(np.int32)
-        if owner is not None and not np.array_equal(owner, index[index >= 0]):
+        fingerprint = feature_fingerprint(feature, faces_fingerprint)
+        video, position = _places(pinned, fingerprint, usable)
+        if owner is not None and not np.array_equal(owner, video):
             raise TrainingDataError(
-                f"feature set {name} has {(index >= 0).sum()} rows where {names[0]} has {len(owner)}; "
+                f"feature set {name} has {len(video)} rows where {names[0]} has {len(owner)}; "
                 "run `dfpipe run --until features` to compute what is missing"
             )
-        owner = index[index >= 0]
-        blocks.append(_matrix(table.filter(pa.array(index >= 0))))
+        owner = video
+        blocks.append(_matrix(pinned, fingerprint, position))
     assert owner is not None  # noqa: S101 - the settings refuse an empty list of feature sets
     if rows == "video":
         blocks = [describe_videos(block, owner) for block in blocks]
@@ -155,10 +156,46 @@ def describe_videos(block: FeatureMatrix, video: NDArray[np.integer]) -> NDArray
     return described.reshape(len(starts), -1)
 
 
-def _matrix(rows: pa.Table) -> FeatureMatrix:
-    if rows.num_rows == 0:
-        return np.empty((0, 0), np.float32)
-    dtypes = pc.unique(rows["dtype"]).to_pylist()
-    flat = b"".join(value.as_buffer() for value in rows["values"])
-    matrix: FeatureMatrix = np.frombuffer(flat, dtypes[0]).reshape(rows.num_rows, -1)
-    return matrix
+def _places(tables: Tables, fingerprint: str, usable: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the video of each row of a matrix, and for each row of the table its place in it, -1 for none."""
+    keys = ("video_id", "content_id", "frame_index", "track")
+    table = tables.read("features", fingerprint=fingerprint, columns=keys)
+    index = find_videos(usable, table).astype(np.int32)
+    order = pc.sort_indices(table, sort_keys=[(key, "ascending") for key in keys]).to_numpy()
+    order = order[index[order] >= 0]
+    position = np.full(table.num_rows, -1, np.int64)
+    position[order] = np.arange(len(order))
+    return index[order], position
+
+
+def _matrix(tables: Tables, fingerprint: str, position: NDArray[np.int64]) -> FeatureMatrix:
+    """Read the values, each row to its place; beside the matrix only a few files are in memory.
+
+    Bytes stand in Fortran order, in which forests read them.
+    """
+    matrix: FeatureMatrix | None = None
+    num_rows, read = int(position.max(initial=-1)) + 1, 0
+    for batch in tables.read_batches("features", fingerprint=fingerprint, columns=["dtype", "values"]):
+        places = position[read : read + batch.num_rows]
+        read += batch.num_rows
+        kept = np.flatnonzero(places >= 0)
+        if not len(kept):
+            continue
+        values = _values(batch)
+        if matrix is None:
+            order: Literal["F", "C"] = "F" if values.dtype == np.uint8 else "C"
+            matrix = np.empty((num_rows, values.shape[1]), values.dtype, order=order)
+        for start in range(0, len(kept), ROWS_AT_ONCE):
+            some = kept[start : start + ROWS_AT_ONCE]
+            matrix[places[some]] = values[some]
+    return np.empty((0, 0), np.float32) if matrix is None else matrix
+
+
+def _values(batch: pa.RecordBatch) -> FeatureMatrix:
+    """Return the values of a file's rows where they lie."""
+    values = batch["values"]
+    _, offsets, data = values.buffers()
+    start, stop = np.frombuffer(offsets, np.int64)[[values.offset, values.offset + len(values)]].tolist()
+    dtype = np.dtype(batch["dtype"][0].as_py())
+    flat: FeatureMatrix = np.frombuffer(data, dtype, (stop - start) // dtype.itemsize, start)
+    return flat.reshape(len(values), -1)

@@ -10,7 +10,7 @@ from dfpipe.dataset import describe_videos, join_features, load_training_data
 from dfpipe.errors import TrainingDataError
 from dfpipe.plan import plan_faces
 from dfpipe.settings import PixelsSettings, ResidualSettings, S3Settings, Settings
-from dfpipe.shards import open_tables
+from dfpipe.shards import Tables, open_tables
 from dfpipe.testing import as_catalog, finish_faces, make_video, write_features
 
 PIXELS, RESIDUAL = PixelsSettings(size_px=4), ResidualSettings()
@@ -62,11 +62,51 @@ def test_rows_labels_and_groups_belong_together(store):
     assert [tuple(block) for block in data.columns] == [("pixels", 0, 2), ("residual", 2, 3)]
 
 
-def test_one_uint8_feature_stays_uint8(store):
+def test_one_uint8_feature_stays_uint8_and_stands_column_by_column(store):
     tables, stage = store
     rows = [(video.video_id, video.content_id, 0, [1, 255]) for video in CATALOG]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
-    assert load(store, features=[PIXELS])[1].X.dtype == np.uint8
+    X = load(store, features=[PIXELS])[1].X
+    assert X.dtype == np.uint8
+    assert X.flags.f_contiguous
+
+
+def test_a_commit_in_the_middle_does_not_mix_rows(store, monkeypatch):
+    tables, stage = store
+    rows = [(video.video_id, video.content_id, 0, [number]) for number, video in enumerate(CATALOG)]
+    write_features(tables, PIXELS, rows, faces_fingerprint=stage)
+    plain = Tables.read_batches
+
+    def late(*args, **options):
+        for number in range(5):
+            write_features(tables, PIXELS, [("a", f"before {number}", 0, [99])], faces_fingerprint=stage)
+        return plain(*args, **options)
+
+    monkeypatch.setattr(Tables, "read_batches", late)
+    assert load(store, features=[PIXELS])[1].X.ravel().tolist() == [0, 1, 2, 3]
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 999), files=st.integers(1, 3), faces=st.integers(1, 30))
+def test_every_row_comes_to_its_place_whatever_file_it_is_in(tmp_path_factory, seed, files, faces):
+    tables = open_tables(str(tmp_path_factory.mktemp("store")), S3Settings())
+    plan = plan_faces(as_catalog(CATALOG), tables, Settings())
+    finish_faces(tables, plan)
+    rng = np.random.default_rng(seed)
+    # Of the last video of the catalog and of an earlier content nothing is wanted.
+    videos = [(video.video_id, content) for video in CATALOG for content in (video.content_id, "before")]
+    written = []
+    for part in np.array_split(rng.permutation(len(videos)), files):
+        rows = [(*videos[n], frame, rng.integers(0, 256, 3).tolist()) for n in part for frame in range(faces)]
+        written += rows
+        write_features(
+            tables, PIXELS, [rows[n] for n in rng.permutation(len(rows))], faces_fingerprint=plan.fingerprint
+        )
+    _, data = load((tables, plan.fingerprint), catalog=CATALOG[:3], features=[PIXELS])
+    names = {video.video_id for video in CATALOG[:3]}
+    wanted = sorted(row for row in written if row[0] in names and row[1] != "before")
+    assert data.X.tolist() == [row[3] for row in wanted]
+    assert [data.video_ids[video] for video in data.video] == [row[0] for row in wanted]
 
 
 def test_rows_of_earlier_content_are_left_out(store):
