@@ -20,6 +20,7 @@ import pytest
 
 from dfpipe.errors import ModelNotFoundError, ServiceError, StoreError
 from dfpipe.models import (
+    KINDS,
     Candidate,
     ColumnBlock,
     Preprocessing,
@@ -39,6 +40,9 @@ SERVER_SECONDS = 120
 SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
 FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
 BOOSTED = Candidate("xgboost", (("max_depth", 2), ("n_estimators", 5)), 0)
+LIGHT = Candidate("lightgbm", (("min_child_samples", 3), ("n_estimators", 5)), 0)
+LINEAR = Candidate("logistic", (("C", 0.1),), 0)
+GAUSSIAN = Candidate("rbf_svm", (("C", 1.0),), 0)
 BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
 EVERYTHING = (FOREST, BOOSTED, BROKEN)
 
@@ -242,7 +246,7 @@ def test_a_model_that_somebody_else_registered_is_not_trusted(recorded):
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, as its user would see them
-@pytest.mark.parametrize("kind", [FOREST, BOOSTED], ids=["forest", "xgboost"])
+@pytest.mark.parametrize("kind", [FOREST, BOOSTED, LIGHT, LINEAR, GAUSSIAN], ids=lambda kind: kind.model)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kind, dtype):
     small = make_training((kind,), dtype)
@@ -253,20 +257,25 @@ def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kin
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking.uri)
     try:
-        flavour = mlflow.sklearn if kind is FOREST else mlflow.xgboost
+        flavour = {"xgboost": mlflow.xgboost, "lightgbm": mlflow.lightgbm}.get(kind.model, mlflow.sklearn)
         loaded = flavour.load_model("models:/dfpipe@champion")
-        assert type(loaded) is type(small.winner.model)
         expected = small.winner.model.predict_proba(small.data.X)
-        assert np.array_equal(loaded.predict_proba(small.data.X), expected)
         generic = mlflow.pyfunc.load_model("models:/dfpipe@champion")
         assert generic.metadata.signature.inputs.inputs[0].shape == (-1, 48)
         assert generic.metadata.signature.inputs.inputs[0].type == dtype
-        assert np.array_equal(generic.predict(small.data.X), expected.argmax(axis=1))
+        if kind is LIGHT:
+            # The text holds LightGBM's booster, which says probabilities and no classes.
+            assert np.array_equal(loaded.predict(small.data.X), expected[:, 1])
+            assert np.array_equal(generic.predict(small.data.X), expected[:, 1])
+        else:
+            assert type(loaded) is type(small.winner.model)
+            assert np.array_equal(loaded.predict_proba(small.data.X), expected)
+            assert np.array_equal(generic.predict(small.data.X), small.winner.model.predict(small.data.X))
     finally:
         mlflow.set_tracking_uri(before)
 
     folder = Path(tracking.client.get_model_version("dfpipe", record.model_version).source)
-    model = folder / ("model.skops" if kind is FOREST else "model.ubj")
+    model = folder / KINDS[kind.model].file
     for file in (model, folder / "extra_files/preprocessing.json"):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1

@@ -7,6 +7,7 @@ from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_
 from dfpipe.models.data import ColumnBlock, TrainingData
 from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evaluate
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.kinds import KINDS, Kind, ModelKind
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
@@ -18,10 +19,11 @@ from dfpipe.models.search import (
     run_here,
     search,
 )
-from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
+from dfpipe.models.specs import Candidate, build, candidates, fit, upsampled
 from dfpipe.models.splits import Split, check_disjoint, grouped_folds, identity_groups, split_groups
 
 __all__ = [
+    "KINDS",
     "Bundle",
     "Candidate",
     "CandidateResult",
@@ -29,6 +31,7 @@ __all__ = [
     "Evaluation",
     "FoldResult",
     "FoldTask",
+    "Kind",
     "ModelKind",
     "Preprocessing",
     "RunTasks",
@@ -54,6 +57,7 @@ __all__ = [
     "run_here",
     "search",
     "split_groups",
+    "upsampled",
     "video_level",
     "video_scores",
 ]

@@ -35,7 +35,7 @@ class Evaluation:
     candidate: Candidate
     """What was fitted."""
     model: Any
-    """The fitted scikit-learn or XGBoost classifier."""
+    """The fitted classifier, with ``predict_proba``."""
     frame: Scores
     """Figures by face."""
     video: Scores
@@ -70,7 +70,7 @@ def refit_and_evaluate(data: TrainingData, train_rows: Rows, test_rows: Rows, ca
     candidate
         What to fit.
     """
-    model = fit(candidate, data.X[train_rows], data.y[train_rows])
+    model = fit(candidate, data, train_rows)
     proba = np.asarray(model.predict_proba(data.X[test_rows])[:, 1], np.float64)
     y, video = data.y[test_rows], data.video[test_rows]
     scores = video_scores(proba, video, len(data.video_ids))

@@ -10,8 +10,9 @@ import numpy as np
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models.data import TrainingData
+from dfpipe.models.kinds import ModelKind
 from dfpipe.models.metrics import frame_level, video_level
-from dfpipe.models.specs import Candidate, ModelKind, fit
+from dfpipe.models.specs import Candidate, fit
 from dfpipe.models.splits import Rows
 
 __all__ = ["CandidateResult", "FoldResult", "FoldTask", "RunTasks", "SearchResult", "run_fold", "run_here", "search"]
@@ -129,7 +130,7 @@ def run_fold(data: TrainingData, task: FoldTask) -> FoldResult:
     error: str | None = None
     try:
         train, valid = task.train_rows, task.valid_rows
-        model = fit(task.candidate, data.X[train], data.y[train])
+        model = fit(task.candidate, data, train)
         proba = model.predict_proba(data.X[valid])[:, 1]
         y, video = data.y[valid], data.video[valid]
         metrics = {**frame_level(y, proba).named("frame_"), **video_level(y, proba, video).named("video_")}

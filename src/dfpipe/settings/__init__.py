@@ -31,9 +31,19 @@ from dfpipe.settings.extract import (
 )
 from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
 from dfpipe.settings.loading import load_settings
-from dfpipe.settings.models import ForestSettings, XgboostSettings
+from dfpipe.settings.models import (
+    Balance,
+    ExtraTreesSettings,
+    ForestSettings,
+    LightgbmSettings,
+    LinearSvmSettings,
+    LogisticSettings,
+    RbfSvmSettings,
+    XgboostSettings,
+)
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
+from dfpipe.settings.search import SearchSettings
 from dfpipe.settings.section import without_password
 from dfpipe.settings.selection import Selection
 from dfpipe.settings.services import (
@@ -49,6 +59,7 @@ from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
+    "Balance",
     "CascadeSettings",
     "ClusterOptions",
     "ClusterSettings",
@@ -57,6 +68,7 @@ __all__ = [
     "DetectorSettings",
     "DlibSettings",
     "EverySampling",
+    "ExtraTreesSettings",
     "ExtractSettings",
     "FaceVideoSettings",
     "FeatureSettings",
@@ -66,7 +78,10 @@ __all__ = [
     "FrameSettings",
     "IndexSampling",
     "KeyframeSampling",
+    "LightgbmSettings",
     "LimitSettings",
+    "LinearSvmSettings",
+    "LogisticSettings",
     "LossSettings",
     "MlflowSettings",
     "MtcnnSettings",
@@ -74,12 +89,14 @@ __all__ = [
     "PixelsSettings",
     "PrefectSettings",
     "QualitySettings",
+    "RbfSvmSettings",
     "ReportSettings",
     "ResidualSettings",
     "RetinafaceR50Settings",
     "RetinafaceSettings",
     "S3Settings",
     "SamplingSettings",
+    "SearchSettings",
     "Selection",
     "Settings",
     "SplitSettings",
