@@ -20,6 +20,7 @@ from dfpipe.models import (
     check_disjoint,
     grouped_folds,
     refit_and_evaluate,
+    room_bytes,
     search,
     split_groups,
 )
@@ -78,16 +79,28 @@ def split_videos(videos: Sequence[Video], data: TrainingData, settings: SplitSet
 
 
 def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
-    """Try every candidate on every fold, spread over the workers."""
-    grid = candidates(settings)
-    progress.expect("train", len(grid) * len(split.folds))
+    """Try candidates on every fold, spread over the workers; what does not fit a worker's memory is not tried."""
+    fits = 0
 
-    def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
-        for result in engine.run(function, items, shared=shared):
+    def run_tasks(
+        function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any, lost: Callable[[T], R]
+    ) -> Iterator[R]:
+        # Successive halving comes here once a round.
+        nonlocal fits
+        fits += len(items)
+        progress.expect("train", fits)
+        for result in engine.run(function, items, shared=shared, lost=lost):
             progress.advance("train")
             yield result
 
-    return search(data, split.folds, grid, run_tasks=run_tasks)
+    return search(
+        data,
+        split.folds,
+        candidates(settings),
+        settings=settings.search,
+        memory_bytes=room_bytes(engine.task_memory_bytes, data),
+        run_tasks=run_tasks,
+    )
 
 
 def evaluate_best(data: TrainingData, split: Split, found: SearchResult) -> list[Evaluation]:

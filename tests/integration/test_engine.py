@@ -113,6 +113,23 @@ def test_work_whose_worker_dies_is_done_again_once(engine, tmp_path):
         list(engine.run(die, range(1)))
 
 
+def times_or_die(factor, number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return factor * number
+
+
+def test_work_that_kills_its_worker_is_replaced_and_the_others_survive(engine):
+    # Were the second try not alone, neighbours on the dying worker would be lost with it.
+    results = engine.run(times_or_die, range(12), shared=2, lost=minus_one)
+    assert sorted(results) == sorted([-1, *(2 * number for number in range(12) if number != 3)])
+
+
+def test_a_worker_says_how_much_memory_a_task_may_have(engine):
+    assert 2**27 < engine.task_memory_bytes <= usable_memory_bytes() // 2
+
+
 def note(folder, number):
     (folder / f"{number}-{uuid4().hex}").touch()
     return number

@@ -7,7 +7,9 @@ from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_
 from dfpipe.models.data import ColumnBlock, TrainingData
 from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evaluate
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.growing import alike
 from dfpipe.models.kinds import KINDS, Kind, ModelKind
+from dfpipe.models.memory import fit_bytes, room_bytes
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
@@ -40,12 +42,14 @@ __all__ = [
     "Split",
     "TrainingData",
     "VideoPrediction",
+    "alike",
     "build",
     "candidates",
     "check_disjoint",
     "classification_text",
     "confusion_figure",
     "fit",
+    "fit_bytes",
     "frame_level",
     "grouped_folds",
     "identity_groups",
@@ -53,6 +57,7 @@ __all__ = [
     "predict_proba",
     "refit_and_evaluate",
     "roc_figure",
+    "room_bytes",
     "run_fold",
     "run_here",
     "search",

@@ -1,0 +1,156 @@
+"""How much memory a fit takes, known before it is tried.
+
+Counted are the copies that libraries make of the rows, and what they keep for each column, node or pair of rows; a
+model itself is small beside them. The figures were read in the sources that each function names and held against the
+measured peak of a process: see ``tests/integration/test_memory.py``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dfpipe.models.data import TrainingData
+from dfpipe.models.kinds import ModelKind, Params
+from dfpipe.models.specs import Candidate
+
+__all__ = ["PROCESS_BYTES", "as_text", "fit_bytes", "room_bytes"]
+
+PROCESS_BYTES = 300 * 2**20
+"""A worker with all libraries imported, before it has any rows: 210 to 240 MiB and Dask's own."""
+
+USABLE = 0.95
+"""Share of its limit beyond which Dask ends a worker (``distributed.worker.memory.terminate``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The rows of a fit."""
+
+    rows: int
+    """How many rows it learns from."""
+    columns: int
+    """How many columns they have."""
+    width: int
+    """Bytes of a value: 1 or 4."""
+
+    @property
+    def cells(self) -> int:
+        """Rows times columns."""
+        return self.rows * self.columns
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the rows that are taken out of all rows."""
+        return self.cells * self.width
+
+
+def fit_bytes(candidate: Candidate, data: TrainingData, rows: int) -> int:
+    """Return the bytes that fitting a candidate takes at its peak, beside all the rows it is chosen from.
+
+    Parameters
+    ----------
+    candidate
+        What to fit.
+    data
+        All rows, of either class.
+    rows
+        How many of them it learns from.
+    """
+    if candidate.balance == "upsample":
+        # As many of the rarer class as of the other, whose share among the rows is that among all.
+        rows = round(2 * rows * float(np.bincount(data.y, minlength=2).max()) / len(data.y))
+    shape = Shape(rows, data.X.shape[1], data.X.itemsize)
+    return round(NEEDS[candidate.model](shape, dict(candidate.params)))
+
+
+def room_bytes(task_bytes: int | None, data: TrainingData) -> int | None:
+    """Return what is left for a fit of a worker's memory, beside the process and the rows that it holds.
+
+    Parameters
+    ----------
+    task_bytes
+        What one task may have; None where nothing is known.
+    data
+        All rows; every worker holds them.
+    """
+    if task_bytes is None:
+        return None
+    return max(0, int(task_bytes * USABLE) - PROCESS_BYTES - data.X.nbytes)
+
+
+def as_text(count: int) -> str:
+    """Return bytes as people read them.
+
+    Examples
+    --------
+    >>> as_text(3 * 2**30 // 2), as_text(5 * 2**20)
+    ('1.5 GiB', '5 MiB')
+    """
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _trees(shape: Shape, params: Params) -> float:
+    """Rows as float32, which scikit-learn's trees read (``sklearn/tree/_classes.py``: DTYPE), and 80 bytes a node."""
+    as_float32 = 0 if shape.width == 4 else 4 * shape.cells
+    # A tree has at most as many leaves as its bootstrap has different rows, about two thirds of them.
+    nodes = 2 * 0.64 * shape.rows * float(params.get("n_estimators", 100))
+    return shape.taken + as_float32 + 80 * nodes
+
+
+def _xgboost(shape: Shape, params: Params) -> float:
+    """Quantised rows twice, by rows and by columns, and either the columns' sketches or the nodes' histograms.
+
+    ``src/common/quantile.cc`` (a queue of 8 bytes an entry, summaries of 16), ``src/tree/hist/hist_cache.h`` (16 bytes
+    a bin for every node that is split). What summaries take beside their entries, and what is held twice while the
+    histograms' vector grows, is measured.
+    """
+    bins = 256
+    queue = 8 * min(2 ** int(np.ceil(np.log2(max(shape.rows, 2)))), 8192)
+    # Equal values share an entry, and bytes have 256 of them.
+    summaries = 2048 + 28 * min(shape.rows, 2048 if shape.width == 4 else 1000)
+    levels = 16 * 2048 if shape.width == 4 and shape.rows > 2 * 2048 else 0
+    nodes: int = min(2 ** int(params.get("max_depth") or 6) - 1, shape.rows)
+    of_columns: float = shape.columns * max(queue + summaries + levels, 1.3 * 16 * bins * nodes)
+    return shape.taken + 2 * shape.cells + of_columns
+
+
+def _lightgbm(shape: Shape, params: Params) -> float:
+    """Whichever is more: finding the bins, or growing with the histograms of every leaf.
+
+    ``src/io/dataset_loader.cpp`` (12 bytes for each value that it samples, up to 200,000 rows),
+    ``src/treelearner/feature_histogram.hpp`` (16 bytes a bin for every leaf); bytes go in as float32.
+    """
+    as_float32 = shape.taken + (0 if shape.width == 4 else 4 * shape.cells)
+    sampled = 12 * shape.columns * min(shape.rows, 200_000)
+    binned = 1.5 * shape.cells
+    histograms = 16 * 255 * shape.columns * int(params.get("num_leaves") or 31)
+    return as_float32 + binned + max(sampled, histograms)
+
+
+def _logistic(shape: Shape, _: Params) -> float:
+    """Rows as float32 and scaled; the deviation of float32 rows is found in float64 (``sklearn/utils/extmath.py``)."""
+    return shape.taken + (9 if shape.width == 4 else 8) * shape.cells
+
+
+def _linear_svm(shape: Shape, _: Params) -> float:
+    """Scaled rows as float32, as float64, and as liblinear's nodes of 16 bytes (``liblinear_helper.c``)."""
+    return shape.taken + 28 * shape.cells
+
+
+def _rbf_svm(shape: Shape, _: Params) -> float:
+    """Scaled rows as float32, as float64, the support vectors, and libsvm's cache of 4 bytes for a pair of rows."""
+    cache = min(4 * shape.rows**2, 200 * 2**20)
+    return shape.taken + (4 + 8 + 8) * shape.cells + cache
+
+
+NEEDS: Mapping[ModelKind, Callable[[Shape, Params], float]] = {
+    "forest": _trees,
+    "extra_trees": _trees,
+    "xgboost": _xgboost,
+    "lightgbm": _lightgbm,
+    "logistic": _logistic,
+    "linear_svm": _linear_svm,
+    "rbf_svm": _rbf_svm,
+}
+"""What each kind needs, in bytes."""
