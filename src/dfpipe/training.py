@@ -20,7 +20,6 @@ from dfpipe.models import (
     check_disjoint,
     grouped_folds,
     refit_and_evaluate,
-    room_bytes,
     search,
     split_groups,
 )
@@ -98,7 +97,7 @@ def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Trai
         split.folds,
         candidates(settings),
         settings=settings.search,
-        memory_bytes=room_bytes(engine.task_memory_bytes, data),
+        memory_bytes=engine.room_bytes(data.X.nbytes),
         run_tasks=run_tasks,
     )
 

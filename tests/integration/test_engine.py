@@ -126,8 +126,11 @@ def test_work_that_kills_its_worker_is_replaced_and_the_others_survive(engine):
     assert sorted(results) == sorted([-1, *(2 * number for number in range(12) if number != 3)])
 
 
-def test_a_worker_says_how_much_memory_a_task_may_have(engine):
-    assert 2**27 < engine.task_memory_bytes <= usable_memory_bytes() // 2
+def test_a_worker_says_how_much_room_a_task_has(engine):
+    room = engine.room_bytes(2**20)
+    assert 0 < room < usable_memory_bytes() // 2
+    assert engine.room_bytes(2**20 + 1000) == room - 1000
+    assert engine.room_bytes(2**60) == 0
 
 
 def note(folder, number):

@@ -21,6 +21,12 @@ LOST = "the connection to the Dask scheduler was lost; see whether it still runs
 MEMORY = "memory_bytes"
 """Resource that workers declare and tasks ask for."""
 
+USABLE = 0.95
+"""Share of its limit beyond which Dask ends a worker (``distributed.worker.memory.terminate``)."""
+
+PROCESS_BYTES = 300 * 2**20
+"""A worker with all libraries imported and no data: 210 to 240 MiB, and Dask's own."""
+
 TASKS_PER_THREAD = 2
 """Tasks that wait or run for each thread, so that none is idle while news travels to the scheduler and back."""
 
@@ -80,16 +86,23 @@ class Engine:
         busy = math.ceil(TASKS_PER_THREAD * self.threads / videos_per_shard)
         return min(max(1, busy) + WRITING_SHARDS, MOST_SHARDS_AT_ONCE)
 
-    @property
-    def task_memory_bytes(self) -> int | None:
-        """What a task may have of its worker's memory while all threads are busy; None where a worker sets no limit.
+    def room_bytes(self, resident_bytes: int) -> int | None:
+        """Return what each task may take while all threads are busy; None where a worker sets no limit.
 
-        Of the worker that has least.
+        Parameters
+        ----------
+        resident_bytes
+            What every worker holds for all of its tasks, beside its own process.
         """
         with self._connected():
             workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        shares = [worker["memory_limit"] // worker["nthreads"] for worker in workers]
-        return min(shares) if shares and all(shares) else None
+        if not all(worker["memory_limit"] for worker in workers):
+            return None
+        rooms = [
+            max(0, int(worker["memory_limit"] * USABLE) - PROCESS_BYTES - resident_bytes) // worker["nthreads"]
+            for worker in workers
+        ]
+        return min(rooms, default=None)
 
     def run(
         self,

@@ -9,7 +9,7 @@ from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evalua
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
 from dfpipe.models.growing import alike
 from dfpipe.models.kinds import KINDS, Kind, ModelKind
-from dfpipe.models.memory import fit_bytes, room_bytes
+from dfpipe.models.memory import fit_bytes
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
@@ -57,7 +57,6 @@ __all__ = [
     "predict_proba",
     "refit_and_evaluate",
     "roc_figure",
-    "room_bytes",
     "run_fold",
     "run_here",
     "search",

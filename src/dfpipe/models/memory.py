@@ -14,13 +14,7 @@ from dfpipe.models.data import TrainingData
 from dfpipe.models.kinds import ModelKind, Params
 from dfpipe.models.specs import Candidate
 
-__all__ = ["PROCESS_BYTES", "as_text", "fit_bytes", "room_bytes"]
-
-PROCESS_BYTES = 300 * 2**20
-"""A worker with all libraries imported, before it has any rows: 210 to 240 MiB and Dask's own."""
-
-USABLE = 0.95
-"""Share of its limit beyond which Dask ends a worker (``distributed.worker.memory.terminate``)."""
+__all__ = ["as_text", "fit_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +58,6 @@ def fit_bytes(candidate: Candidate, data: TrainingData, rows: int) -> int:
     return round(NEEDS[candidate.model](shape, dict(candidate.params)))
 
 
-def room_bytes(task_bytes: int | None, data: TrainingData) -> int | None:
-    """Return what is left for a fit of a worker's memory, beside the process and the rows that it holds.
-
-    Parameters
-    ----------
-    task_bytes
-        What one task may have; None where nothing is known.
-    data
-        All rows; every worker holds them.
-    """
-    if task_bytes is None:
-        return None
-    return max(0, int(task_bytes * USABLE) - PROCESS_BYTES - data.X.nbytes)
-
-
 def as_text(count: int) -> str:
     """Return bytes as people read them.
 
@@ -99,20 +78,22 @@ def _trees(shape: Shape, params: Params) -> float:
 
 
 def _xgboost(shape: Shape, params: Params) -> float:
-    """Quantised rows twice, by rows and by columns, and either the columns' sketches or the nodes' histograms.
+    """Quantised rows twice, by rows and by columns, sketches of the columns, and histograms of the nodes of a tree.
 
     ``src/common/quantile.cc`` (a queue of 8 bytes an entry, summaries of 16), ``src/tree/hist/hist_cache.h`` (16 bytes
-    a bin for every node that is split). What summaries take beside their entries, and what is held twice while the
-    histograms' vector grows, is measured.
+    a bin for every node that is split). What a summary takes beside its entries is measured.
     """
     bins = 256
     queue = 8 * min(2 ** int(np.ceil(np.log2(max(shape.rows, 2)))), 8192)
     # Equal values share an entry, and bytes have 256 of them.
     summaries = 2048 + 28 * min(shape.rows, 2048 if shape.width == 4 else 1000)
     levels = 16 * 2048 if shape.width == 4 and shape.rows > 2 * 2048 else 0
-    nodes: int = min(2 ** int(params.get("max_depth") or 6) - 1, shape.rows)
-    of_columns: float = shape.columns * max(queue + summaries + levels, 1.3 * 16 * bins * nodes)
-    return shape.taken + 2 * shape.cells + of_columns
+    sketch = queue + summaries + levels
+    nodes = min(int(2 ** int(params.get("max_depth") or 6)) - 1, shape.rows)
+    histograms = 16 * bins * nodes
+    # In one piece, which finds room where the sketches were, or has to be had beside what they have left in pieces.
+    beside = histograms if histograms > sketch else 0
+    return shape.taken + 2 * shape.cells + shape.columns * (sketch + beside)
 
 
 def _lightgbm(shape: Shape, params: Params) -> float:
