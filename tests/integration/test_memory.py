@@ -47,6 +47,7 @@ print(json.dumps([status("VmHWM") - before, fit_bytes(candidate, data, rows)]))
 @pytest.mark.parametrize(
     ("model", "params", "balance", "rows", "columns"),
     [
+        ("forest", {"n_estimators": 3}, "weights", 8000, 30000),
         ("extra_trees", {"n_estimators": 3}, "weights", 6000, 8000),
         ("xgboost", {"n_estimators": 1, "max_depth": 2}, "weights", 3000, 4000),
         ("xgboost", {"n_estimators": 1, "max_depth": 5}, "weights", 3000, 4000),

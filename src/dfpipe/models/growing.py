@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfpipe.models.data import FeatureMatrix
-from dfpipe.models.kinds import KINDS, ModelKind
-from dfpipe.models.specs import Candidate
+from dfpipe.models.data import FeatureMatrix, TrainingData
+from dfpipe.models.kinds import KINDS
+from dfpipe.models.specs import Candidate, on_bytes
+from dfpipe.models.splits import Rows
 
 __all__ = ["Alike", "alike", "proba_at", "size"]
 
@@ -45,28 +46,39 @@ def size(candidate: Candidate) -> int | None:
     return asked if isinstance(asked, int) else None
 
 
-def proba_at(model: ModelKind, estimator: Any, X: FeatureMatrix, sizes: Sequence[int]) -> list[NDArray[np.float64]]:
-    """Return the probability of fake by the first k estimators of a fitted model, for each k.
+def proba_at(together: Alike, estimator: Any, data: TrainingData, rows: Rows) -> list[NDArray[np.float64]]:
+    """Return the probability of fake that each of the candidates gives, from the fit of the largest.
 
     Parameters
     ----------
-    model
-        Kind of model, one that grows.
+    together
+        Candidates that one fit answers for.
     estimator
-        Fitted with as many estimators as the largest k.
-    X
-        Rows, shape (n, columns).
-    sizes
-        The numbers k, in rising order.
+        The last of them, fitted.
+    data
+        All rows.
+    rows
+        Those to judge.
 
     Returns
     -------
-    list of ndarray of float64, shape (n,)
-        As a model fitted with k estimators says; where boosting may stop early, as that model had stopped.
+    list of ndarray of float64, shape (len(rows),)
+        As each candidate says when it is fitted by itself; where boosting may stop early, as it would have stopped.
     """
-    if KINDS[model].flavour == "sklearn":
-        return _forest_at(estimator, X, sizes)
-    if model == "xgboost":
+    model = together[-1].model
+    sizes = [size(one) or 0 for one in together]
+    if on_bytes(model, data):
+        from dfpipe.models.forest import forest_proba  # noqa: PLC0415 - slow to import
+
+        trees = sizes if sizes[-1] else [len(estimator.estimators_)]
+        X: NDArray[Any] = data.X
+        return list(forest_proba(estimator, X, rows, n_estimators=trees)[:, :, 1])
+    X = data.X[rows]
+    if len(together) == 1:
+        answers = [estimator.predict_proba(X)[:, 1]]
+    elif KINDS[model].flavour == "sklearn":
+        answers = _forest_at(estimator, X, sizes)
+    elif model == "xgboost":
         rounds = _stopped(estimator.evals_result() if estimator.early_stopping_rounds else None, sizes)
         answers = [estimator.predict_proba(X, iteration_range=(0, number))[:, 1] for number in rounds]
     else:

@@ -27,6 +27,8 @@ class Shape:
     """How many columns they have."""
     width: int
     """Bytes of a value: 1 or 4."""
+    by_columns: int
+    """Bytes of a copy of all rows in Fortran order; 0 where they are in it."""
 
     @property
     def cells(self) -> int:
@@ -54,7 +56,7 @@ def fit_bytes(candidate: Candidate, data: TrainingData, rows: int) -> int:
     if candidate.balance == "upsample":
         # As many of the rarer class as of the other, whose share among the rows is that among all.
         rows = round(2 * rows * float(np.bincount(data.y, minlength=2).max()) / len(data.y))
-    shape = Shape(rows, data.X.shape[1], data.X.itemsize)
+    shape = Shape(rows, data.X.shape[1], data.X.itemsize, 0 if data.X.flags.f_contiguous else data.X.nbytes)
     return round(NEEDS[candidate.model](shape, dict(candidate.params)))
 
 
@@ -69,12 +71,26 @@ def as_text(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _trees(shape: Shape, params: Params) -> float:
-    """Rows as float32, which scikit-learn's trees read (``sklearn/tree/_classes.py``: DTYPE), and 80 bytes a node."""
+def _extra_trees(shape: Shape, params: Params) -> float:
+    """Rows as float32, which scikit-learn's trees read (``sklearn/tree/_classes.py``: DTYPE), and the trees."""
     as_float32 = 0 if shape.width == 4 else 4 * shape.cells
-    # A tree has at most as many leaves as its bootstrap has different rows, about two thirds of them.
-    nodes = 2 * 0.64 * shape.rows * float(params.get("n_estimators", 100))
-    return shape.taken + as_float32 + 80 * nodes
+    return shape.taken + as_float32 + _nodes(shape, params, 1)
+
+
+def _forest(shape: Shape, params: Params) -> float:
+    """As extra trees; of bytes only their columns, which `fit_uint8_forest` reads in place if they lie so."""
+    if shape.width == 4:
+        return shape.taken + _nodes(shape, params, DIFFERENT)
+    return shape.by_columns + _nodes(shape, params, DIFFERENT)
+
+
+DIFFERENT = 0.632
+"""Share of the rows that are in a bootstrap, 1 - 1/e."""
+
+
+def _nodes(shape: Shape, params: Params, share: float) -> float:
+    """Return the bytes of trees that have as many leaves as they see rows: 80 for a node, as no tree has more."""
+    return 80 * 2 * share * shape.rows * int(params.get("n_estimators") or 100)
 
 
 def _xgboost(shape: Shape, params: Params) -> float:
@@ -84,12 +100,12 @@ def _xgboost(shape: Shape, params: Params) -> float:
     a bin for every node that is split). What a summary takes beside its entries is measured.
     """
     bins = 256
-    queue = 8 * min(2 ** int(np.ceil(np.log2(max(shape.rows, 2)))), 8192)
+    queue = 8 * min(1 << (max(shape.rows, 2) - 1).bit_length(), 8192)
     # Equal values share an entry, and bytes have 256 of them.
     summaries = 2048 + 28 * min(shape.rows, 2048 if shape.width == 4 else 1000)
     levels = 16 * 2048 if shape.width == 4 and shape.rows > 2 * 2048 else 0
     sketch = queue + summaries + levels
-    nodes = min(int(2 ** int(params.get("max_depth") or 6)) - 1, shape.rows)
+    nodes = min((1 << int(params.get("max_depth") or 6)) - 1, shape.rows)
     histograms = 16 * bins * nodes
     # In one piece, which finds room where the sketches were, or has to be had beside what they have left in pieces.
     beside = histograms if histograms > sketch else 0
@@ -126,8 +142,8 @@ def _rbf_svm(shape: Shape, _: Params) -> float:
 
 
 NEEDS: Mapping[ModelKind, Callable[[Shape, Params], float]] = {
-    "forest": _trees,
-    "extra_trees": _trees,
+    "forest": _forest,
+    "extra_trees": _extra_trees,
     "xgboost": _xgboost,
     "lightgbm": _lightgbm,
     "logistic": _logistic,

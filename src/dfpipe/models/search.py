@@ -22,7 +22,7 @@ from dfpipe.models.growing import Alike, alike, proba_at, size
 from dfpipe.models.kinds import ModelKind
 from dfpipe.models.memory import as_text, fit_bytes
 from dfpipe.models.metrics import THRESHOLD, frame_level, video_level
-from dfpipe.models.specs import Candidate, fit
+from dfpipe.models.specs import CALIBRATION_FOLDS, Candidate, fit
 from dfpipe.models.splits import Rows
 from dfpipe.settings.search import OWN_FIGURES, SearchSettings
 
@@ -175,7 +175,8 @@ def run_fold(data: TrainingData, task: FoldTask) -> tuple[FoldResult, ...]:
     """
     started = time.perf_counter()
     try:
-        answers = _answers(data, task)
+        model = fit(task.candidates[-1], data, task.train_rows)
+        answers = proba_at(task.candidates, model, data, task.valid_rows)
     except Exception as raised:  # noqa: BLE001 - whatever a library raises over its parameters
         return _failed(task, " ".join(f"{type(raised).__name__}: {raised}".split()), time.perf_counter() - started)
     shares = _shares(task.candidates)
@@ -268,15 +269,6 @@ def search(
             f"all {len(tried)} candidates failed, the first with {found.best.error}; mend the grid in train"
         )
     return found
-
-
-def _answers(data: TrainingData, task: FoldTask) -> list[NDArray[np.float64]]:
-    largest = task.candidates[-1]
-    model = fit(largest, data, task.train_rows)
-    X = data.X[task.valid_rows]
-    if len(task.candidates) == 1:
-        return [np.asarray(model.predict_proba(X)[:, 1], np.float64)]
-    return proba_at(largest.model, model, X, [size(one) or 0 for one in task.candidates])
 
 
 def _shares(together: Alike) -> list[float]:
@@ -385,14 +377,18 @@ def _rounds(candidates: int, factor: int) -> list[float]:
 
 
 def _people(data: TrainingData, rows: Rows, share: float, seed: int) -> Rows:
-    """Return the rows of a share of the groups of people, the same and more for a larger share, of both classes."""
+    """Return the rows of a share of the groups of people, the same and more for a larger share.
+
+    At least as many groups with either class as a candidate may divide its training side into.
+    """
     if share == 1:
         return rows
     of_row = data.groups[data.video[rows]]
     groups, member = np.unique(of_row, return_inverse=True)
     place = np.argsort(np.random.default_rng(seed).permutation(len(groups)))[member]
-    both = max(int(place[data.y[rows] == label].min()) + 1 for label in (0, 1))
-    return rows[place < max(both, round(share * len(groups)))]
+    with_class = (np.unique(place[data.y[rows] == label]) for label in (0, 1))
+    enough = max(int(places[:CALIBRATION_FOLDS][-1]) + 1 for places in with_class)
+    return rows[place < max(enough, round(share * len(groups)))]
 
 
 def _rank(result: CandidateResult, scoring: str) -> tuple[bool, int, float, float]:

@@ -14,7 +14,7 @@ from dfpipe.models.kinds import KINDS, ModelKind, ParamValue
 from dfpipe.models.splits import Rows, grouped_folds, split_groups
 from dfpipe.settings import Balance, TrainSettings
 
-__all__ = ["Candidate", "build", "candidates", "fit", "upsampled"]
+__all__ = ["CALIBRATION_FOLDS", "Candidate", "build", "candidates", "fit", "on_bytes", "upsampled"]
 
 CALIBRATION_FOLDS = 3
 """Parts of the training side on which an SVM is scored in turn, for Platt's sigmoid."""
@@ -92,6 +92,8 @@ def fit(candidate: Candidate, data: TrainingData, rows: Rows) -> Any:
         options = _judging(kind.flavour, data.X[judged], data.y[judged])
     if candidate.balance == "upsample":
         rows = upsampled(data, rows, seed=candidate.seed)
+    if on_bytes(candidate.model, data):
+        return _forest_on_bytes(candidate, data, rows)
     y = data.y[rows]
     if candidate.balance == "weights":
         if kind.weights == "class_weight":
@@ -138,6 +140,21 @@ def upsampled(data: TrainingData, rows: Rows, *, seed: int) -> Rows:
     times, rest = divmod(len(other), len(rarer))
     drawn = np.random.default_rng(seed).permutation(rarer)[:rest]
     return np.sort(np.concatenate([other, np.tile(rarer, times), drawn]))
+
+
+def on_bytes(model: ModelKind, data: TrainingData) -> bool:
+    """Say whether a model reads the rows where they are, as `dfpipe.models.forest` does with bytes."""
+    return model == "forest" and data.X.dtype == np.uint8
+
+
+def _forest_on_bytes(candidate: Candidate, data: TrainingData, rows: Rows) -> Any:
+    from dfpipe.models.forest import fit_uint8_forest  # noqa: PLC0415 - slow to import
+
+    X: NDArray[Any] = data.X
+    params: dict[str, Any] = {"n_estimators": 100, **dict(candidate.params)}
+    if candidate.balance == "weights":
+        params["class_weight"] = "balanced"
+    return fit_uint8_forest(X, data.y, rows=rows, random_state=candidate.seed, **params)
 
 
 def _stopping_part(data: TrainingData, rows: Rows, seed: int) -> tuple[Rows, Rows]:

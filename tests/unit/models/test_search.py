@@ -173,6 +173,9 @@ def test_halving_gives_the_better_candidates_more_people(data, folds):
         people = [set(data.groups[data.video[rows]]) for rows in learnt]
         for fewer, more in pairwise(people):
             assert fewer <= more
+        # Never fewer than an SVM's probabilities need.
+        assert len(people[0]) == 3
+        assert len(people[-1]) > 3
         # Whole groups of people, and never those that judge.
         for rows, groups in zip(learnt, people, strict=True):
             assert np.array_equal(rows, train[np.isin(data.groups[data.video[train]], list(groups))])
@@ -209,6 +212,8 @@ def test_one_fit_answers_as_separate_fits_do(data, pixels, folds, model, params,
     for result in run_fold(rows, FoldTask(tuple(together), 0, train, valid)):
         (apart,) = run_fold(rows, FoldTask((result.candidate,), 0, train, valid))
         assert result.error is None
+        own = fit(result.candidate, rows, train).predict_proba(rows.X[valid])[:, 1]
+        assert np.array_equal(result.proba, own.astype(np.float32))
         # Equal, not nearly equal: to the last bit.
         assert dict(result.metrics) == dict(apart.metrics)
         assert np.array_equal(result.proba, apart.proba)
@@ -273,6 +278,19 @@ def test_a_fit_that_kills_its_worker_is_a_failed_candidate(data, folds):
     found = search(data, folds, [BOOSTED, FOREST], run_tasks=run_tasks)
     assert found.best.candidate == FOREST
     assert "its worker died twice over it" in found.ranking[1].error
+
+
+def test_people_in_more_videos_than_a_fold_has_stay_together(data):
+    crowd = replace(data, groups=np.where(np.arange(24) < 14, 0, data.groups + 1).astype(np.int32))
+    sides = grouped_folds(crowd.groups, crowd.video_labels, folds=3, seed=0)
+    found = search(crowd, [(crowd.rows_of(train), crowd.rows_of(valid)) for train, valid in sides], [FOREST])
+    assert np.array_equal(found.best.out_of_fold[0], np.arange(len(data.y)))
+    assert [0 in crowd.groups[valid] for _, valid in sides].count(True) == 1
+
+
+def test_fewer_people_than_folds_are_refused(data):
+    with pytest.raises(TrainingDataError, match=r"got 8 groups .* both classes in each of 9 validation folds"):
+        grouped_folds(data.groups, data.video_labels, folds=9, seed=0)
 
 
 @pytest.mark.parametrize("side", [0, 1])
