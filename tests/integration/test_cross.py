@@ -79,6 +79,7 @@ def test_one_command_gives_the_matrix_and_its_run(store, monkeypatch, capsys):
         assert run.data.metrics[f"auc.{one}.{other}"] == cell["auc"]
         assert run.data.metrics[f"auc_low.{one}.{other}"] == cell["low"] <= cell["auc"]
     assert run.data.tags["dfpipe.cross"] == "method"
+    assert (run.data.params["model"], run.data.params["balance"]) == ("forest", "weights")
     assert {"dfpipe.split_sha256", "dfpipe.version.features"} <= set(run.data.tags)
     folder = Path(run.info.artifact_uri)
     assert {path.name for path in folder.iterdir()} == {"cross.json", "cross.png", "split.json"}

@@ -7,6 +7,9 @@ from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_
 from dfpipe.models.data import ColumnBlock, TrainingData
 from dfpipe.models.evaluate import Evaluation, VideoPrediction, refit_and_evaluate
 from dfpipe.models.figures import classification_text, confusion_figure, roc_figure
+from dfpipe.models.growing import alike
+from dfpipe.models.kinds import KINDS, Kind, ModelKind
+from dfpipe.models.memory import fit_bytes
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
@@ -18,7 +21,7 @@ from dfpipe.models.search import (
     run_here,
     search,
 )
-from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
+from dfpipe.models.specs import Candidate, build, candidates, fit, upsampled
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import (
     Split,
@@ -31,6 +34,7 @@ from dfpipe.models.splits import (
 )
 
 __all__ = [
+    "KINDS",
     "Bundle",
     "Candidate",
     "CandidateResult",
@@ -38,6 +42,7 @@ __all__ = [
     "Evaluation",
     "FoldResult",
     "FoldTask",
+    "Kind",
     "ModelKind",
     "Preprocessing",
     "RunTasks",
@@ -46,12 +51,14 @@ __all__ = [
     "Split",
     "TrainingData",
     "VideoPrediction",
+    "alike",
     "build",
     "candidates",
     "check_disjoint",
     "classification_text",
     "confusion_figure",
     "fit",
+    "fit_bytes",
     "frame_level",
     "grouped_folds",
     "identity_groups",
@@ -66,6 +73,7 @@ __all__ = [
     "search",
     "split_groups",
     "split_record",
+    "upsampled",
     "video_level",
     "video_scores",
 ]

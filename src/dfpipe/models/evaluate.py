@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfpipe.models.data import TrainingData
+from dfpipe.models.growing import proba_at
 from dfpipe.models.metrics import Scores, frame_level, video_level, video_scores
 from dfpipe.models.specs import Candidate, fit
 from dfpipe.models.splits import Rows
@@ -35,7 +36,7 @@ class Evaluation:
     candidate: Candidate
     """What was fitted."""
     model: Any
-    """The fitted scikit-learn or XGBoost classifier."""
+    """The fitted classifier, with ``predict_proba``."""
     frame: Scores
     """Figures by face."""
     video: Scores
@@ -70,8 +71,8 @@ def refit_and_evaluate(data: TrainingData, train_rows: Rows, test_rows: Rows, ca
     candidate
         What to fit.
     """
-    model = fit(candidate, data.X[train_rows], data.y[train_rows])
-    proba = np.asarray(model.predict_proba(data.X[test_rows])[:, 1], np.float64)
+    model = fit(candidate, data, train_rows)
+    (proba,) = proba_at((candidate,), model, data, test_rows)
     y, video = data.y[test_rows], data.video[test_rows]
     scores = video_scores(proba, video, len(data.video_ids))
     frames = np.bincount(video, minlength=len(data.video_ids))

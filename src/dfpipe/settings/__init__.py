@@ -45,9 +45,19 @@ from dfpipe.settings.features import (
     TemporalSettings,
 )
 from dfpipe.settings.loading import load_settings
-from dfpipe.settings.models import ForestSettings, XgboostSettings
+from dfpipe.settings.models import (
+    Balance,
+    ExtraTreesSettings,
+    ForestSettings,
+    LightgbmSettings,
+    LinearSvmSettings,
+    LogisticSettings,
+    RbfSvmSettings,
+    XgboostSettings,
+)
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
+from dfpipe.settings.search import SearchSettings
 from dfpipe.settings.section import without_password
 from dfpipe.settings.selection import Selection
 from dfpipe.settings.services import (
@@ -63,6 +73,7 @@ from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
+    "Balance",
     "CascadeSettings",
     "ClusterOptions",
     "ClusterSettings",
@@ -74,6 +85,7 @@ __all__ = [
     "DetectorSettings",
     "DlibSettings",
     "EverySampling",
+    "ExtraTreesSettings",
     "ExtractSettings",
     "FaceFeatureSettings",
     "FaceVideoSettings",
@@ -86,7 +98,10 @@ __all__ = [
     "KeyframeSampling",
     "LandmarksSettings",
     "LbpSettings",
+    "LightgbmSettings",
     "LimitSettings",
+    "LinearSvmSettings",
+    "LogisticSettings",
     "LossSettings",
     "MlflowSettings",
     "MtcnnSettings",
@@ -94,6 +109,7 @@ __all__ = [
     "PixelsSettings",
     "PrefectSettings",
     "QualitySettings",
+    "RbfSvmSettings",
     "ReportSettings",
     "ResidualMapSettings",
     "ResidualSettings",
@@ -101,6 +117,7 @@ __all__ = [
     "RetinafaceSettings",
     "S3Settings",
     "SamplingSettings",
+    "SearchSettings",
     "Selection",
     "Settings",
     "SharpnessSettings",
