@@ -9,7 +9,7 @@ from dfpipe.engine import open_engine
 from dfpipe.errors import SettingsError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.lineage import tables_as_they_are
-from dfpipe.models import TrainingData, candidates, search, split_record
+from dfpipe.models import TrainingData, candidates, split_record
 from dfpipe.models.cross import CrossBy, CrossMatrix, cross_evaluate, cross_kinds
 from dfpipe.models.splits import Videos
 from dfpipe.provenance import make_provenance
@@ -18,7 +18,7 @@ from dfpipe.shards import open_tables
 from dfpipe.splitting import split_by_identity
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import record_cross
-from dfpipe.training import connect_tracking, on_workers, training_tags
+from dfpipe.training import connect_tracking, on_workers, search_grid, training_tags
 
 __all__ = ["Crossed", "cross", "kinds_of"]
 
@@ -75,9 +75,17 @@ def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Cross
     with open_engine(settings.dask) as engine:
         best = grid[0]
         if len(grid) > 1:
-            best = search(data, split.folds, grid, run_tasks=on_workers(engine, "train")).best.candidate
-        workers = on_workers(engine, "cross")
-        matrix = cross_evaluate(data, split, kinds, best, by=by, run_tasks=workers, seed=settings.train.split.seed)
+            best = search_grid(engine, data, split, settings.train, grid=grid).best.candidate
+        matrix = cross_evaluate(
+            data,
+            split,
+            kinds,
+            best,
+            by=by,
+            memory_bytes=engine.room_bytes(data.X.nbytes),
+            run_tasks=on_workers(engine, "cross"),
+            seed=settings.train.split.seed,
+        )
     tags = training_tags(tables, make_provenance(settings, run_id=""))
     run_id = record_cross(tracking, matrix, split_json=split_record(data, split, settings.train.split), tags=tags)
     return Crossed(matrix, run_id, tracking.run_url(run_id))

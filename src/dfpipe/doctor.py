@@ -26,7 +26,18 @@ __all__ = ["Finding", "examine"]
 
 GIB = 2**30
 PATIENCE_SECONDS = 5
-NAMED_PACKAGES = ("prefect", "dask", "pyarrow", "deltalake", "av", "onnxruntime", "scikit-learn", "xgboost", "mlflow")
+NAMED_PACKAGES = (
+    "prefect",
+    "dask",
+    "pyarrow",
+    "deltalake",
+    "av",
+    "onnxruntime",
+    "scikit-learn",
+    "xgboost",
+    "lightgbm",
+    "mlflow",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dfpipe.engine import Engine
 from dfpipe.errors import TrainingDataError
 from dfpipe.faces import open_detector
 from dfpipe.models import (
+    Candidate,
     Evaluation,
     Preprocessing,
     RunTasks,
@@ -65,17 +66,51 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def search_grid(engine: Engine, data: TrainingData, split: Split, settings: TrainSettings) -> SearchResult:
-    """Try every candidate on every fold, spread over the workers."""
-    return search(data, split.folds, candidates(settings), run_tasks=on_workers(engine, "train"))
+def search_grid(
+    engine: Engine,
+    data: TrainingData,
+    split: Split,
+    settings: TrainSettings,
+    *,
+    grid: Sequence[Candidate] | None = None,
+) -> SearchResult:
+    """Try candidates on every fold, spread over the workers; what does not fit a worker's memory is not tried.
+
+    Parameters
+    ----------
+    engine
+        The workers.
+    data
+        All rows.
+    split
+        The folds.
+    settings
+        The grids, and how they are searched.
+    grid
+        Candidates; None is all of the settings'.
+    """
+    return search(
+        data,
+        split.folds,
+        candidates(settings) if grid is None else grid,
+        settings=settings.search,
+        memory_bytes=engine.room_bytes(data.X.nbytes),
+        run_tasks=on_workers(engine, "train"),
+    )
 
 
 def on_workers(engine: Engine, stage: str) -> RunTasks:
     """Return a way to call a function on many items on the workers, which tells the stage's progress."""
+    expected = 0
 
-    def run_tasks(function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any) -> Iterator[R]:
-        progress.expect(stage, len(items))
-        for result in engine.run(function, items, shared=shared):
+    def run_tasks(
+        function: Callable[[Any, T], R], items: Sequence[T], *, shared: Any, lost: Callable[[T], R]
+    ) -> Iterator[R]:
+        # Successive halving comes here once a round.
+        nonlocal expected
+        expected += len(items)
+        progress.expect(stage, expected)
+        for result in engine.run(function, items, shared=shared, lost=lost):
             progress.advance(stage)
             yield result
 

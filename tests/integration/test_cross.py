@@ -79,6 +79,7 @@ def test_one_command_gives_the_matrix_and_its_run(store, monkeypatch, capsys):
         assert run.data.metrics[f"auc.{one}.{other}"] == cell["auc"]
         assert run.data.metrics[f"auc_low.{one}.{other}"] == cell["low"] <= cell["auc"]
     assert run.data.tags["dfpipe.cross"] == "method"
+    assert (run.data.params["model"], run.data.params["balance"]) == ("forest", "weights")
     assert {"dfpipe.split_sha256", "dfpipe.version.features"} <= set(run.data.tags)
     folder = Path(run.info.artifact_uri)
     assert {path.name for path in folder.iterdir()} == {"cross.json", "cross.png", "split.json"}
@@ -86,10 +87,18 @@ def test_one_command_gives_the_matrix_and_its_run(store, monkeypatch, capsys):
     assert not {one["group"] for one in split["train"].values()} & {one["group"] for one in split["test"].values()}
     assert json.loads((folder / "cross.json").read_text())["cells"] == crossed["matrix"]["cells"]
 
-    code, out, err = dfpipe(monkeypatch, capsys, "cross", "--by", "method", "-c", str(config))
+    other = (
+        "train.forest=null",
+        "train.rbf_svm={C: [1, 10]}",
+        "train.xgboost=null",
+        "train.search={method: halving, factor: 2}",
+    )
+    overrides = [word for one in other for word in ("--set", one)]
+    code, out, err = dfpipe(monkeypatch, capsys, "cross", "--by", "method", "-c", str(config), *overrides)
     assert code == 0, err
     assert "learned from \\ judged on" in out
-    assert f"{cells['Deepfakes', 'Deepfakes']['auc']:.3f} (" in out
+    assert "rbf_svm C=" in out
+    assert "1.000 (1.000 to 1.000)" in out
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,28 @@ def test_work_whose_worker_dies_is_done_again_once(engine, tmp_path):
         list(engine.run(die, range(1)))
 
 
+def times_or_die(factor, number):
+    time.sleep(0.1)
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return factor * number
+
+
+def test_work_that_kills_its_worker_is_replaced_and_the_others_survive():
+    # Were the second try not alone, its neighbours on the dying worker would be lost with it.
+    with open_engine(DaskSettings(workers=1, threads=4)) as crowded:
+        results = crowded.run(times_or_die, range(6), shared=2, lost=minus_one)
+        assert sorted(results) == [-1, 0, 2, 4, 8, 10]
+
+
+def test_a_worker_says_how_much_room_a_task_has(engine):
+    room = engine.room_bytes(2**20)
+    assert 0 < room < usable_memory_bytes() // 2
+    assert engine.room_bytes(2**20 + 1000) == room - 1000
+    assert engine.room_bytes(2**60) == 0
+
+
 def note(folder, number):
     (folder / f"{number}-{uuid4().hex}").touch()
     return number

@@ -22,6 +22,7 @@ import pytest
 
 from dfpipe.errors import ModelNotFoundError, ServiceError, StoreError
 from dfpipe.models import (
+    KINDS,
     Candidate,
     ColumnBlock,
     Preprocessing,
@@ -41,6 +42,7 @@ from dfpipe.settings import (
     MlflowSettings,
     PixelsSettings,
     S3Settings,
+    SearchSettings,
     SplitSettings,
     TrainSettings,
 )
@@ -61,6 +63,9 @@ EVALUATION = EvaluationSettings(bootstrap=BootstrapSettings(samples=100), by=["c
 SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
 FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
 BOOSTED = Candidate("xgboost", (("max_depth", 2), ("n_estimators", 5)), 0)
+LIGHT = Candidate("lightgbm", (("min_child_samples", 3), ("n_estimators", 5)), 0)
+LINEAR = Candidate("logistic", (("C", 0.1),), 0)
+GAUSSIAN = Candidate("rbf_svm", (("C", 1.0),), 0)
 BROKEN = Candidate("forest", (("max_features", "nonsense"),), 0)
 READ = {"dfpipe.store": "/store", "dfpipe.version.features": "3"}
 EVERYTHING = (FOREST, BOOSTED, BROKEN)
@@ -82,7 +87,7 @@ class Training:
         return record_training(tracking, **self.arguments, fingerprint=fingerprint, tags={"dfpipe.run": "r1"} | READ)
 
 
-def make_training(grid=EVERYTHING, dtype=np.uint8):
+def make_training(grid=EVERYTHING, dtype=np.uint8, settings=None):
     rng = np.random.default_rng(0)
     videos, frames, columns = 20, 2, 48
     labels = (np.arange(videos) % 2).astype(np.int8)
@@ -102,7 +107,7 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
     split = Split(
         data.rows_of(train), data.rows_of(test), tuple((data.rows_of(one), data.rows_of(other)) for one, other in folds)
     )
-    found = search(data, split.folds, grid)
+    found = search(data, split.folds, grid, settings=settings)
     return Training(
         data,
         {
@@ -138,7 +143,7 @@ def make_training(grid=EVERYTHING, dtype=np.uint8):
 
 @pytest.fixture(scope="module")
 def training():
-    return make_training()
+    return make_training(settings=SearchSettings(method="halving", factor=2))
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +189,7 @@ def test_the_parent_run_tells_the_whole_story(recorded, training):
     assert run.data.params["best"] == training.winner.candidate.name == record.candidate
     assert run.data.params["test.real_videos"] == "3"
     assert run.data.params["split.test_fraction"] == "0.3"
+    assert run.data.params["scoring"] == "video_auc"
     assert run.data.metrics["test_video_auc"] == training.winner.video.auc
     assert run.data.metrics["test_frame_accuracy"] == training.winner.frame.accuracy
     assert run.data.metrics["val_video_auc"] == training.arguments["search"].best.mean["video_auc"]
@@ -199,12 +205,15 @@ def test_every_candidate_is_a_child_and_a_failed_one_says_so(recorded, training)
     assert failed.info.status == "FAILED"
     assert "max_features" in failed.data.tags["dfpipe.error"]
     assert "val_video_auc" not in failed.data.metrics
+    assert (failed.data.params["round"], failed.data.params["share"]) == ("0", "0.5")
     for candidate in (FOREST, BOOSTED):
         child = children[candidate.name]
         result = next(one for one in training.arguments["search"].ranking if one.candidate == candidate)
         assert child.info.status == "FINISHED"
         assert child.data.params["model"] == candidate.model
         assert child.data.params["max_depth"] == str(dict(candidate.params)["max_depth"])
+        assert child.data.params["balance"] == "weights"
+        assert (child.data.params["round"], child.data.params["share"]) == ("1", "1.0")
         assert child.data.metrics["val_video_auc"] == result.mean["video_auc"]
         assert child.data.metrics["val_video_auc_std"] == result.std["video_auc"]
         history = tracking.client.get_metric_history(child.info.run_id, "fold_video_auc")
@@ -431,7 +440,7 @@ def test_a_model_that_somebody_else_registered_is_not_trusted(recorded):
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, as its user would see them
-@pytest.mark.parametrize("kind", [FOREST, BOOSTED], ids=["forest", "xgboost"])
+@pytest.mark.parametrize("kind", [FOREST, BOOSTED, LIGHT, LINEAR, GAUSSIAN], ids=lambda kind: kind.model)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kind, dtype):
     small = make_training((kind,), dtype)
@@ -442,20 +451,25 @@ def test_anyone_can_load_the_model_and_nobody_can_change_it(state, tmp_path, kin
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking.uri)
     try:
-        flavour = mlflow.sklearn if kind is FOREST else mlflow.xgboost
+        flavour = {"xgboost": mlflow.xgboost, "lightgbm": mlflow.lightgbm}.get(kind.model, mlflow.sklearn)
         loaded = flavour.load_model("models:/dfpipe@champion")
-        assert type(loaded) is type(small.winner.model)
         expected = small.winner.model.predict_proba(small.data.X)
-        assert np.array_equal(loaded.predict_proba(small.data.X), expected)
         generic = mlflow.pyfunc.load_model("models:/dfpipe@champion")
         assert generic.metadata.signature.inputs.inputs[0].shape == (-1, 48)
         assert generic.metadata.signature.inputs.inputs[0].type == dtype
-        assert np.array_equal(generic.predict(small.data.X), expected.argmax(axis=1))
+        if kind is LIGHT:
+            # The text holds LightGBM's booster, which says probabilities and no classes.
+            assert np.array_equal(loaded.predict(small.data.X), expected[:, 1])
+            assert np.array_equal(generic.predict(small.data.X), expected[:, 1])
+        else:
+            assert type(loaded) is type(small.winner.model)
+            assert np.array_equal(loaded.predict_proba(small.data.X), expected)
+            assert np.array_equal(generic.predict(small.data.X), small.winner.model.predict(small.data.X))
     finally:
         mlflow.set_tracking_uri(before)
 
     folder = Path(tracking.client.get_model_version("dfpipe", record.model_version).source)
-    model = folder / ("model.skops" if kind is FOREST else "model.ubj")
+    model = folder / KINDS[kind.model].file
     for file in (model, folder / "extra_files/preprocessing.json", folder / "extra_files/verdict_rule.json"):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1

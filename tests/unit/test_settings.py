@@ -102,7 +102,8 @@ def test_landmarks_need_a_detector_that_gives_them(features):
         ("train.features=[]", "train.features is empty; name at least one feature set"),
         (
             "train={forest: null, xgboost: null}",
-            "train.forest and train.xgboost are both null; leave at least one model in",
+            "train.forest, train.extra_trees, train.xgboost, train.lightgbm, train.logistic, train.linear_svm, "
+            "train.rbf_svm are all null; leave at least one model in",
         ),
         (
             "train.features=[{name: pixels, size: 3}]",
@@ -128,6 +129,13 @@ def test_landmarks_need_a_detector_that_gives_them(features):
             "train.forest.max_features=[sqrt, [1]]",
             "setting 'train.forest.max_features.1' got a list: input should be a valid string",
         ),
+        (
+            "train.lightgbm.leaves=[3]",
+            "unknown setting 'train.lightgbm.leaves'; did you mean 'train.lightgbm.num_leaves'?",
+        ),
+        ("train.rbf_svm.C=[0]", "setting 'train.rbf_svm.C.0' got 0: input should be greater than 0"),
+        ("train.balance=upsampling", "setting 'train.balance' got 'upsampling': input should be 'weights', 'upsample'"),
+        ("train.search.scoring=video_aux", "train.search.scoring got 'video_aux', expected one of video_auc,"),
         ("s3.endpoint_url=localhost:9000", "s3.endpoint_url got 'localhost:9000', expected one such as http://"),
         ("s3.access_key_id=a", "s3.access_key_id and s3.secret_access_key go together; set both or neither"),
         ("s3.session_token=a", "s3.session_token belongs to a key; set s3.access_key_id"),

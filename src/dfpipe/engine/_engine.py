@@ -21,6 +21,12 @@ LOST = "the connection to the Dask scheduler was lost; see whether it still runs
 MEMORY = "memory_bytes"
 """Resource that workers declare and tasks ask for."""
 
+USABLE = 0.95
+"""Share of its limit beyond which Dask ends a worker (``distributed.worker.memory.terminate``)."""
+
+PROCESS_BYTES = 300 * 2**20
+"""A worker with all libraries imported and no data: 210 to 240 MiB, and Dask's own."""
+
 TASKS_PER_THREAD = 2
 """Tasks that wait or run for each thread, so that none is idle while news travels to the scheduler and back."""
 
@@ -80,10 +86,36 @@ class Engine:
         busy = math.ceil(TASKS_PER_THREAD * self.threads / videos_per_shard)
         return min(max(1, busy) + WRITING_SHARDS, MOST_SHARDS_AT_ONCE)
 
-    def run(self, function: Callable[[Any, T], R], items: Iterable[T], *, shared: Any = None) -> Iterator[R]:
+    def room_bytes(self, resident_bytes: int) -> int | None:
+        """Return what each task may take while all threads are busy; None where a worker sets no limit.
+
+        Parameters
+        ----------
+        resident_bytes
+            What every worker holds for all of its tasks, beside its own process.
+        """
+        with self._connected():
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        if not all(worker["memory_limit"] for worker in workers):
+            return None
+        rooms = [
+            max(0, int(worker["memory_limit"] * USABLE) - PROCESS_BYTES - resident_bytes) // worker["nthreads"]
+            for worker in workers
+        ]
+        return min(rooms, default=None)
+
+    def run(
+        self,
+        function: Callable[[Any, T], R],
+        items: Iterable[T],
+        *,
+        shared: Any = None,
+        lost: Callable[[T], R] | None = None,
+    ) -> Iterator[R]:
         """Call ``function(shared, item)`` for every item on the workers, and yield results as they come.
 
-        Only a few items for each thread are taken at a time. A call whose worker dies is tried once more.
+        Only a few items for each thread are taken at a time. A call whose worker dies is tried once more, alone, after
+        all others.
 
         Parameters
         ----------
@@ -93,6 +125,9 @@ class Engine:
             One call each; small, as they travel through the scheduler.
         shared
             The same for every call; sent to each worker once, past the scheduler.
+        lost
+            What stands in for an item whose call killed its worker twice, alone the second time; without it that is
+            an error.
 
         Raises
         ------
@@ -104,6 +139,8 @@ class Engine:
             everywhere = self._share(shared)
             ended = as_completed(loop=self._client.loop)
             under_way: dict[Future[R], tuple[T, int]] = {}
+            # A dying worker takes down whatever else it held, so guilt is only proven alone.
+            suspects: list[T] = []
 
             def submit(item: T, tries: int) -> None:
                 future = self._client.submit(function, everywhere, item, pure=False)
@@ -114,21 +151,26 @@ class Engine:
                 room = TASKS_PER_THREAD * max(1, self.threads) - len(under_way)
                 for item in islice(waiting, max(0, room)):
                     submit(item, tries=1)
+                if not under_way and suspects:
+                    submit(suspects.pop(), tries=2)
 
             try:
                 fill()
                 for future in ended:
                     item, tries = under_way.pop(future)
-                    if self._lost(future):
-                        if tries == 2:
+                    result, gone = self._outcome(future)
+                    if gone:
+                        # The shared value may have gone with the last worker that held it.
+                        everywhere = self._share(shared)
+                        if tries == 1:
+                            suspects.append(item)
+                            fill()
+                            continue
+                        if lost is None:
                             raise ServiceError(
                                 "a Dask worker died twice over the same work; see whether its memory is enough"
                             )
-                        # The shared value may have gone with the last worker that held it.
-                        everywhere = self._share(shared)
-                        submit(item, tries=2)
-                        continue
-                    result = self._sound(future).result()
+                        result = lost(item)
                     # Forgotten by the scheduler before the caller takes its time.
                     del future, item
                     fill()
@@ -244,6 +286,18 @@ class Engine:
     def _lost(self, future: Future[Any]) -> bool:
         """Say whether a future's work went with a worker, the scheduler being alive."""
         return _killed(future) or (future.status not in {"finished", "error"} and self._client.status == "running")
+
+    def _outcome(self, future: Future[Any]) -> tuple[Any, bool]:
+        """Return the result of a future that has ended, and whether it went with a worker instead."""
+        if self._lost(future):
+            return None, True
+        try:
+            return self._sound(future).result(), False
+        except CancelledError:
+            # Done, and gone with its worker on the way here, as was what it was made from.
+            if self._client.status != "running":
+                raise
+            return None, True
 
     def _cancel(self, futures: Sequence[Future[Any]]) -> None:
         # Those of a scheduler that is gone went with it.

@@ -19,6 +19,9 @@ from dfpipe.models.figures import (
     scores_figure,
     subsets_figure,
 )
+from dfpipe.models.growing import alike
+from dfpipe.models.kinds import KINDS, Kind, ModelKind
+from dfpipe.models.memory import fit_bytes
 from dfpipe.models.metrics import Interval, Scores, frame_level, intervals, video_level, video_scores
 from dfpipe.models.search import (
     CandidateResult,
@@ -30,7 +33,7 @@ from dfpipe.models.search import (
     run_here,
     search,
 )
-from dfpipe.models.specs import Candidate, ModelKind, build, candidates, fit
+from dfpipe.models.specs import Candidate, build, candidates, fit, upsampled
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import (
     Split,
@@ -43,6 +46,7 @@ from dfpipe.models.splits import (
 )
 
 __all__ = [
+    "KINDS",
     "Bundle",
     "Candidate",
     "CandidateResult",
@@ -51,6 +55,7 @@ __all__ = [
     "FoldResult",
     "FoldTask",
     "Interval",
+    "Kind",
     "ModelKind",
     "Preprocessing",
     "RunTasks",
@@ -61,12 +66,14 @@ __all__ = [
     "TrainingData",
     "VerdictRule",
     "VideoPrediction",
+    "alike",
     "build",
     "candidates",
     "check_disjoint",
     "classification_text",
     "confusion_figure",
     "fit",
+    "fit_bytes",
     "fit_rule",
     "frame_level",
     "grid_figure",
@@ -91,6 +98,7 @@ __all__ = [
     "split_groups",
     "split_record",
     "subsets_figure",
+    "upsampled",
     "video_level",
     "video_scores",
 ]

@@ -10,19 +10,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dfpipe.errors import StoreError, TrainingDataError
 from dfpipe.models.calibration import VerdictRule
 from dfpipe.models.data import ColumnBlock, FeatureMatrix
-from dfpipe.models.specs import ModelKind
+from dfpipe.models.kinds import KINDS, ModelKind
+from dfpipe.models.soundness import check_lightgbm_text, check_sklearn
 from dfpipe.settings import ExtractSettings, FeatureSettings
 
-__all__ = ["MODEL_FILES", "TRUSTED_TYPES", "Bundle", "Preprocessing", "load_estimator", "predict_proba"]
-
-MODEL_FILES: dict[ModelKind, str] = {"forest": "model.skops", "xgboost": "model.ubj"}
-"""Name of the file that holds a model of each kind."""
+__all__ = ["Bundle", "LightgbmModel", "Preprocessing", "load_estimator", "predict_proba"]
 
 UNFITTED = VerdictRule()
 """The score as it is, fake from one half on."""
-
-TRUSTED_TYPES = ["sklearn.tree._tree.Tree"]
-"""The one type beyond its own that skops may build for a forest."""
 
 
 class Preprocessing(BaseModel):
@@ -80,7 +75,7 @@ class Bundle:
     model: ModelKind
     """Kind of model."""
     estimator: Any
-    """Fitted scikit-learn or XGBoost classifier."""
+    """Fitted classifier: scikit-learn's, XGBoost's, or a `LightgbmModel`."""
     preprocessing: Preprocessing
     """How a video becomes rows."""
     name: str
@@ -115,6 +110,25 @@ def predict_proba(bundle: Bundle, X: FeatureMatrix) -> NDArray[np.float64]:
     return np.asarray(bundle.estimator.predict_proba(X)[:, 1], np.float64)
 
 
+class LightgbmModel:
+    """A LightGBM model read from its text, with the classifier's methods that verdicts need.
+
+    Parameters
+    ----------
+    booster
+        ``lightgbm.Booster`` of a binary objective.
+    """
+
+    def __init__(self, booster: Any) -> None:
+        self.booster_ = booster
+        self.n_features_in_ = booster.num_feature()
+
+    def predict_proba(self, X: FeatureMatrix) -> NDArray[np.float64]:
+        """Return the probabilities of real and fake, shape (n, 2)."""
+        fake = self.booster_.predict(X)
+        return np.column_stack([1 - fake, fake])
+
+
 def load_estimator(model: ModelKind, data: bytes) -> Any:
     """Build a classifier from the bytes of its file, running no code that the file could bring.
 
@@ -123,23 +137,31 @@ def load_estimator(model: ModelKind, data: bytes) -> Any:
     model
         Kind of model.
     data
-        The bytes of ``model.skops`` or ``model.ubj``; whoever calls has checked where they come from.
+        The bytes of its file (`Kind.file`). Whoever calls has checked where they come from: XGBoost's own parser can
+        end the process over bytes made to that end.
 
     Raises
     ------
     StoreError
-        Bytes that do not hold such a model, or a forest whose trees point outside themselves.
+        Bytes that do not hold such a model, or one whose trees or support vectors point outside themselves.
     """
     if not data:
         # XGBoost ends the whole process over an empty buffer.
         raise StoreError(f"the {model} model file cannot be read: it is empty; train again")
+    kind = KINDS[model]
     try:
-        if model == "forest":
+        if kind.flavour == "sklearn":
             import skops.io  # noqa: PLC0415 - slow to import
 
-            forest = skops.io.loads(data, trusted=TRUSTED_TYPES)
-            _check_forest(forest)
-            return forest
+            estimator = skops.io.loads(data, trusted=list(kind.trusted))
+            check_sklearn(model, estimator)
+            return estimator
+        if kind.flavour == "lightgbm":
+            from lightgbm import Booster  # noqa: PLC0415 - slow to import
+
+            text = data.decode()
+            check_lightgbm_text(text)
+            return LightgbmModel(Booster(model_str=text))
         from xgboost import XGBClassifier  # noqa: PLC0415 - slow to import
 
         classifier = XGBClassifier()
@@ -147,29 +169,7 @@ def load_estimator(model: ModelKind, data: bytes) -> Any:
         return classifier
     except StoreError:
         raise
-    except Exception as error:  # both loaders raise whatever their parsers met
+    except Exception as error:  # the loaders raise whatever their parsers met
         raise StoreError(
             f"the {model} model file cannot be read: {' '.join(str(error).split())}; train again"
         ) from error
-
-
-def _check_forest(forest: Any) -> None:
-    """Refuse trees that compiled code would follow out of bounds: it trusts every index that it finds in a node."""
-    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415 - slow to import
-
-    if type(forest) is not RandomForestClassifier:
-        raise StoreError(f"the model file holds a {type(forest).__name__}, expected a RandomForestClassifier")
-    for number, member in enumerate(forest.estimators_):
-        tree = member.tree_
-        left, right, feature = tree.children_left, tree.children_right, tree.feature
-        leaf = left == -1
-        parent = np.arange(tree.node_count)
-        # Children come after their parent in every tree that scikit-learn grows, so no walk can go in circles.
-        sound = (
-            np.all(right[leaf] == -1)
-            and all(np.all((side > parent)[~leaf] & (side < tree.node_count)[~leaf]) for side in (left, right))
-            and np.all((feature >= 0)[~leaf] & (feature < forest.n_features_in_)[~leaf])
-            and tree.value.shape == (tree.node_count, 1, 2)
-        )
-        if not sound:
-            raise StoreError(f"tree {number} of the model file points outside itself; train again")

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from dfpipe.errors import TrainingDataError
 from dfpipe.models.bootstrap import group_resamples
 from dfpipe.models.data import TrainingData
+from dfpipe.models.growing import proba_at
+from dfpipe.models.memory import why_too_large
 from dfpipe.models.metrics import video_scores
-from dfpipe.models.search import RunTasks, run_here
+from dfpipe.models.search import WORKER_DIED, RunTasks, run_here
 from dfpipe.models.specs import Candidate, fit
 from dfpipe.models.splits import Rows, Split, Videos
 
@@ -112,6 +114,7 @@ def cross_evaluate(
     candidate: Candidate,
     *,
     by: CrossBy,
+    memory_bytes: int | None = None,
     run_tasks: RunTasks = run_here,
     seed: int = 0,
 ) -> CrossMatrix:
@@ -129,15 +132,23 @@ def cross_evaluate(
         What to fit.
     by
         What the kinds are kinds of.
+    memory_bytes
+        What a fit may take beside the rows, where it runs; a kind that is predicted to need more is left out. None sets
+        no bound.
     run_tasks
         Where and how the fits run: one for each kind.
     seed
         Of the bootstrap.
 
+    Returns
+    -------
+    CrossMatrix
+        Without the kinds that could not be fitted, each with the reason.
+
     Raises
     ------
     TrainingDataError
-        Fewer than two kinds with both classes on both sides.
+        Fewer than two kinds with both classes on both sides, or that could be fitted.
     """
     rows = {
         kind: tuple(side[np.isin(data.video[side], videos)] for side in (split.train_rows, split.test_rows))
@@ -155,8 +166,21 @@ def cross_evaluate(
             f"got {len(usable)} kinds by {by} with both classes in training and test ({', '.join(usable) or 'none'}), "
             "expected 2 or more; add videos, or name another column with --by"
         )
-    tasks = [(kind, rows[kind][0]) for kind in usable]
-    scores = dict(run_tasks(_fit_and_score, tasks, shared=(data, split.test_rows, candidate)))
+    refused = {kind: why_too_large(candidate, data, len(rows[kind][0]), memory_bytes) for kind in usable}
+    left_out |= {kind: why for kind, why in refused.items() if why is not None}
+    tasks = [(kind, rows[kind][0]) for kind in usable if kind not in left_out]
+    scores = {}
+    for kind, scored, why in run_tasks(_fit_and_score, tasks, shared=(data, split.test_rows, candidate), lost=_lost):
+        if why is None:
+            scores[kind] = scored
+        else:
+            left_out[kind] = why
+    reasons = "; ".join(f"{kind}: {left_out[kind]}" for kind in usable if kind in left_out)
+    usable = sorted(scores)
+    if len(usable) < 2:
+        raise TrainingDataError(
+            f"got {len(usable)} kinds by {by} to which the model can be fitted, expected 2 or more; {reasons}"
+        )
     cells = [
         _judge(data, train, test, scores[train], np.unique(data.video[rows[test][1]]), seed)
         for train in usable
@@ -190,12 +214,19 @@ def cross_figure(matrix: CrossMatrix) -> "Figure":
 
 def _fit_and_score(
     shared: tuple[TrainingData, Rows, Candidate], task: tuple[str, Rows]
-) -> tuple[str, NDArray[np.float64]]:
-    """Fit one kind; return it with the score of every video, nan for those without a test row."""
+) -> tuple[str, NDArray[np.float64], str | None]:
+    """Fit one kind; return it with the score of every video, nan for those without a test row, and why it failed."""
     (data, test, candidate), (kind, train) = shared, task
-    model: Any = fit(candidate, data.X[train], data.y[train])
-    proba = model.predict_proba(data.X[test])[:, 1]
-    return kind, video_scores(proba, data.video[test], len(data.video_ids))
+    try:
+        model: Any = fit(candidate, data, train)
+    except TrainingDataError as error:
+        return kind, np.empty(0), str(error)
+    (proba,) = proba_at((candidate,), model, data, test)
+    return kind, video_scores(proba, data.video[test], len(data.video_ids)), None
+
+
+def _lost(task: tuple[str, Rows]) -> tuple[str, NDArray[np.float64], str | None]:
+    return task[0], np.empty(0), WORKER_DIED
 
 
 def _judge(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dfpipe.models.calibration import VerdictRule, fit_rule
 from dfpipe.models.data import TrainingData
+from dfpipe.models.growing import proba_at
 from dfpipe.models.metrics import Interval, Scores, frame_level, intervals, video_scores
 from dfpipe.models.search import CandidateResult
 from dfpipe.models.specs import Candidate, fit
@@ -66,7 +67,7 @@ class Evaluation:
     candidate: Candidate
     """What was fitted."""
     model: Any
-    """The fitted scikit-learn or XGBoost classifier."""
+    """The fitted classifier, with ``predict_proba``."""
     rule: VerdictRule
     """How scores of videos become verdicts; it saw validation videos only."""
     frame: Scores
@@ -164,8 +165,8 @@ def refit_and_evaluate(
     attributes
         Columns of the catalog for each value of which figures are given, in the order of ``data.video_ids``.
     """
-    model = fit(candidate, data.X[train_rows], data.y[train_rows])
-    proba = np.asarray(model.predict_proba(data.X[test_rows])[:, 1], np.float64)
+    model = fit(candidate, data, train_rows)
+    (proba,) = proba_at((candidate,), model, data, test_rows)
     y, video = data.y[test_rows], data.video[test_rows]
     videos, member, faces = np.unique(video, return_inverse=True, return_counts=True)
     scores = video_scores(proba, member, len(videos))

@@ -54,9 +54,19 @@ from dfpipe.settings.features import (
     TemporalSettings,
 )
 from dfpipe.settings.loading import load_settings
-from dfpipe.settings.models import ForestSettings, XgboostSettings
+from dfpipe.settings.models import (
+    Balance,
+    ExtraTreesSettings,
+    ForestSettings,
+    LightgbmSettings,
+    LinearSvmSettings,
+    LogisticSettings,
+    RbfSvmSettings,
+    XgboostSettings,
+)
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.root import STAGES, Settings, Stage
+from dfpipe.settings.search import SearchSettings
 from dfpipe.settings.section import without_password
 from dfpipe.settings.selection import Selection
 from dfpipe.settings.services import (
@@ -72,6 +82,7 @@ from dfpipe.settings.train import TrainSettings
 
 __all__ = [
     "STAGES",
+    "Balance",
     "BalancedThreshold",
     "BootstrapSettings",
     "ByColumn",
@@ -87,6 +98,7 @@ __all__ = [
     "DlibSettings",
     "EvaluationSettings",
     "EverySampling",
+    "ExtraTreesSettings",
     "ExtractSettings",
     "FaceFeatureSettings",
     "FaceVideoSettings",
@@ -101,7 +113,10 @@ __all__ = [
     "KeyframeSampling",
     "LandmarksSettings",
     "LbpSettings",
+    "LightgbmSettings",
     "LimitSettings",
+    "LinearSvmSettings",
+    "LogisticSettings",
     "LossSettings",
     "MlflowSettings",
     "MtcnnSettings",
@@ -109,6 +124,7 @@ __all__ = [
     "PixelsSettings",
     "PrefectSettings",
     "QualitySettings",
+    "RbfSvmSettings",
     "ReportSettings",
     "ResidualMapSettings",
     "ResidualSettings",
@@ -116,6 +132,7 @@ __all__ = [
     "RetinafaceSettings",
     "S3Settings",
     "SamplingSettings",
+    "SearchSettings",
     "Selection",
     "Settings",
     "SharpnessSettings",

@@ -6,7 +6,18 @@ from pydantic import Field, model_validator
 
 from dfpipe.settings.evaluation import EvaluationSettings
 from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
-from dfpipe.settings.models import ForestSettings, XgboostSettings
+from dfpipe.settings.models import (
+    MODEL_SECTIONS,
+    Balance,
+    ExtraTreesSettings,
+    ForestSettings,
+    LightgbmSettings,
+    LinearSvmSettings,
+    LogisticSettings,
+    RbfSvmSettings,
+    XgboostSettings,
+)
+from dfpipe.settings.search import SearchSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.split import SplitSettings
 
@@ -14,7 +25,7 @@ __all__ = ["TrainSettings"]
 
 
 class TrainSettings(Section):
-    """Feature sets, split, and the candidates of the grid search."""
+    """Feature sets, split, and the candidates of the search."""
 
     features: list[FeatureSettings] = Field([PixelsSettings(), ResidualSettings()])
     """Feature sets joined side by side into the rows that models see."""
@@ -23,10 +34,25 @@ class TrainSettings(Section):
     deviation, least and greatest of every column over its faces."""
     split: SplitSettings = SplitSettings()
     """How videos are divided."""
+    search: SearchSettings = SearchSettings()
+    """How the candidates are searched."""
+    balance: Balance = "weights"
+    """How real and fake come to weigh the same in every fit: ``weights``, ``upsample`` (rows of the rarer one are
+    repeated among those that a fit learns from, never among those it is judged on), or ``none``."""
     forest: ForestSettings | None = ForestSettings()
     """Random forest candidates; null leaves the forest out."""
+    extra_trees: ExtraTreesSettings | None = None
+    """Candidates of extremely randomised trees; null leaves them out."""
     xgboost: XgboostSettings | None = XgboostSettings()
     """XGBoost candidates; null leaves XGBoost out."""
+    lightgbm: LightgbmSettings | None = None
+    """LightGBM candidates; null leaves LightGBM out."""
+    logistic: LogisticSettings | None = None
+    """Logistic regression candidates; null leaves it out."""
+    linear_svm: LinearSvmSettings | None = None
+    """Candidates of the linear support vector machine; null leaves it out."""
+    rbf_svm: RbfSvmSettings | None = None
+    """Candidates of the support vector machine with the Gaussian kernel; null leaves it out."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """How the best are judged, and how scores become verdicts."""
     seed: int = 42
@@ -42,6 +68,6 @@ class TrainSettings(Section):
                     f"train.features has {feature.name} twice with the same options; "
                     "take one out, or change its options"
                 )
-        if self.forest is None and self.xgboost is None:
-            raise ValueError("train.forest and train.xgboost are both null; leave at least one model in")
+        if all(getattr(self, name) is None for name in MODEL_SECTIONS):
+            raise ValueError(f"train.{', train.'.join(MODEL_SECTIONS)} are all null; leave at least one model in")
         return self

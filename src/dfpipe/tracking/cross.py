@@ -68,6 +68,7 @@ def record_cross(tracking: Tracking, matrix: CrossMatrix, *, split_json: str, ta
                     Param("by", matrix.by),
                     Param("model", matrix.candidate.model),
                     *(Param(name, str(value)) for name, value in matrix.candidate.params),
+                    Param("balance", matrix.candidate.balance),
                 ],
             )
             with (

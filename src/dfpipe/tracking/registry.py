@@ -17,10 +17,11 @@ from typing import Any
 from boto3.exceptions import Boto3Error
 
 from dfpipe.errors import ModelNotFoundError, StoreError
-from dfpipe.models.bundle import MODEL_FILES, TRUSTED_TYPES, Bundle, Preprocessing, load_estimator
+from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator
 from dfpipe.models.calibration import VerdictRule
 from dfpipe.models.data import FeatureMatrix
 from dfpipe.models.evaluate import Evaluation
+from dfpipe.models.kinds import KINDS
 from dfpipe.storage import storage_errors
 from dfpipe.tracking.connection import Tracking, importing_mlflow, tracking_errors
 
@@ -64,7 +65,7 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
         kind, model_sha256, preprocessing_sha256, rule_sha256 = (
             version.tags.get(tag) for tag in (MODEL_TAG, MODEL_SHA256_TAG, PREPROCESSING_SHA256_TAG, RULE_SHA256_TAG)
         )
-        if kind not in MODEL_FILES or None in (model_sha256, preprocessing_sha256, rule_sha256):
+        if kind not in KINDS or None in (model_sha256, preprocessing_sha256, rule_sha256):
             raise ModelNotFoundError(
                 f"version {version.version} of {name!r} carries no hash of dfpipe's, so nothing says what its file "
                 "should hold; name a version that `dfpipe run` registered"
@@ -74,7 +75,7 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
             tracking, version.source, f"extra_files/{PREPROCESSING_FILE}", preprocessing_sha256, what
         )
         rule = _read_checked(tracking, version.source, f"extra_files/{RULE_FILE}", rule_sha256, what)
-        model = _read_checked(tracking, version.source, MODEL_FILES[kind], model_sha256, what)
+        model = _read_checked(tracking, version.source, KINDS[kind].file, model_sha256, what)
     return Bundle(
         model=kind,
         estimator=load_estimator(kind, model),
@@ -190,12 +191,15 @@ def _save(
 ) -> dict[str, str]:
     """Write the model's folder and return the hashes of the files that verdicts rest on, as tags."""
     with importing_mlflow():
+        import mlflow.lightgbm  # noqa: PLC0415 - slow to import
         import mlflow.pyfunc.model  # noqa: PLC0415 - slow to import, and otherwise done by save_model in the open
         import mlflow.sklearn  # noqa: PLC0415 - slow to import
         import mlflow.xgboost  # noqa: PLC0415 - slow to import
         from mlflow.models import Model, infer_signature  # noqa: PLC0415 - slow to import
 
-    kind, estimator = evaluation.candidate.model, evaluation.model
+    kind = KINDS[evaluation.candidate.model]
+    # MLflow keeps LightGBM's classifier as a pickle or by skops, its booster as a text that LightGBM alone reads.
+    estimator = evaluation.model.booster_ if kind.flavour == "lightgbm" else evaluation.model
     texts = {PREPROCESSING_FILE: preprocessing.to_json().encode(), RULE_FILE: evaluation.rule.to_json().encode()}
     with TemporaryDirectory(prefix="dfpipe-") as scratch:
         for name, text in texts.items():
@@ -211,32 +215,22 @@ def _save(
             "signature": infer_signature(X, estimator.predict(X)),
             "input_example": X,
             "extra_files": [str(Path(scratch, name)) for name in texts],
+            # Requirements that are stated need not be found out by importing the model in another process.
+            "pip_requirements": [f"{package}=={installed_version(package)}" for package in kind.packages],
         }
-        # Requirements that are stated need not be found out by importing the model in another process.
-        if kind == "forest":
+        if kind.flavour == "sklearn":
             mlflow.sklearn.save_model(
-                estimator,
-                serialization_format="skops",
-                skops_trusted_types=TRUSTED_TYPES,
-                pip_requirements=_pinned("scikit-learn", "skops", "numpy"),
-                **common,
+                estimator, serialization_format="skops", skops_trusted_types=list(kind.trusted), **common
             )
+        elif kind.flavour == "xgboost":
+            mlflow.xgboost.save_model(estimator, model_format="ubj", **common)
         else:
-            mlflow.xgboost.save_model(
-                estimator,
-                model_format="ubj",
-                pip_requirements=_pinned("xgboost", "scikit-learn", "numpy"),
-                **common,
-            )
+            mlflow.lightgbm.save_model(estimator, **common)
     return {
-        MODEL_SHA256_TAG: _sha256((folder / MODEL_FILES[kind]).read_bytes()),
+        MODEL_SHA256_TAG: _sha256((folder / kind.file).read_bytes()),
         PREPROCESSING_SHA256_TAG: _sha256(texts[PREPROCESSING_FILE]),
         RULE_SHA256_TAG: _sha256(texts[RULE_FILE]),
     }
-
-
-def _pinned(*packages: str) -> list[str]:
-    return [f"{package}=={installed_version(package)}" for package in packages]
 
 
 def _create_registered_model(tracking: Tracking) -> None:

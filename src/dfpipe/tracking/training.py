@@ -92,7 +92,7 @@ def record_training(
     fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
-    """Record a grid search and its evaluation, and register the best model under the alias in the settings.
+    """Record a search and its evaluation, and register the best model under the alias in the settings.
 
     A model from a leaky split is registered without the alias.
 
@@ -176,6 +176,7 @@ def record_training(
                 **{f"split.{name}": value for name, value in split_settings.model_dump().items()},
                 "candidates": len(search.ranking),
                 "best": winner.candidate.name,
+                "scoring": search.scoring,
             },
             tags={
                 "dfpipe.split_sha256": split_sha256,
@@ -321,7 +322,14 @@ def _record_candidate(
         _log(
             tracking,
             run_id,
-            params={"model": candidate.model, **dict(candidate.params), "seed": candidate.seed},
+            params={
+                "model": candidate.model,
+                **dict(candidate.params),
+                "seed": candidate.seed,
+                "balance": candidate.balance,
+                "round": result.round,
+                "share": result.share,
+            },
             metrics=[
                 *_at_step(0, {**means, **spread, **tested, **grouped}),
                 *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),

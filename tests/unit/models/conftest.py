@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,9 @@ def make_data(*, videos=24, people=8, frames=3, columns=12, signal=3.0, seed=0):
 @pytest.fixture(scope="session")
 def data():
     return make_data()
+
+
+@pytest.fixture(scope="session")
+def pixels(data):
+    """The same rows as bytes, around 100."""
+    return replace(data, X=np.clip(data.X * 20 + 100, 0, 255).astype(np.uint8))

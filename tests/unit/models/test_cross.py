@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dfpipe.errors import TrainingDataError
-from dfpipe.models import Candidate, ColumnBlock, Split, TrainingData, refit_and_evaluate, split_groups
+from dfpipe.models import Candidate, ColumnBlock, Split, TrainingData, fit_bytes, refit_and_evaluate, split_groups
 from dfpipe.models.cross import _auc, cross_evaluate, cross_figure, cross_kinds
 
 FOREST = Candidate("forest", (("n_estimators", 30),), 0)
@@ -72,6 +72,38 @@ def test_kinds_without_both_classes_are_left_out_and_told(made):
     assert matrix.left_out == {"lonely": "training has only one class"}
     with pytest.raises(TrainingDataError, match=r"got 1 kinds by method with both classes .* \(a\), expected 2"):
         cross_evaluate(data, split, {"a": kinds["a"], "lonely": fakes}, FOREST, by="method")
+
+
+def test_kinds_that_cannot_be_fitted_are_left_out_and_told(made):
+    data, split, kinds, _ = made
+    # A machine's probabilities take three groups of people, and of this kind there is one to learn from.
+    first = split.train_rows[0]
+    few = np.unique(data.video[np.r_[np.flatnonzero(data.groups[data.video] == data.groups[data.video[first]])]])
+    few = np.union1d(few, np.setdiff1d(kinds["a"], data.video[split.train_rows]))
+    svm = Candidate("rbf_svm", (("C", 1.0),), 0)
+    matrix = cross_evaluate(data, split, kinds | {"few": few}, svm, by="method")
+    assert matrix.kinds == ("a", "b")
+    assert matrix.left_out["few"].startswith("an SVM's probabilities come from 3 parts of its training side: got 1")
+    with pytest.raises(TrainingDataError, match=r"got 1 kinds by method to which the model .* 2 or more; few: an SVM"):
+        cross_evaluate(data, split, {"a": kinds["a"], "few": few}, svm, by="method")
+
+
+def test_kinds_that_exhaust_a_worker_are_left_out_and_told(made):
+    data, split, kinds, whole = made
+
+    def run_tasks(function, items, *, shared, lost):
+        return [lost(item) if item[0] == "a" else function(shared, item) for item in items]
+
+    both = {**kinds, "all": np.union1d(kinds["a"], kinds["b"])}
+    matrix = cross_evaluate(data, split, both, FOREST, by="method", run_tasks=run_tasks)
+    assert (matrix.kinds, list(matrix.left_out)) == (("all", "b"), ["a"])
+    assert "its worker died twice" in matrix.left_out["a"]
+    assert matrix.cells[-1] == whole.cells[-1]
+
+    room = fit_bytes(FOREST, data, int(np.isin(data.video[split.train_rows], kinds["a"]).sum()))
+    matrix = cross_evaluate(data, split, both, FOREST, by="method", memory_bytes=room)
+    assert matrix.kinds == ("a", "b")
+    assert matrix.left_out["all"].startswith("not tried: fitting 168 rows of 2 columns needs")
 
 
 def test_real_videos_go_with_the_methods_of_their_own_data_set():

@@ -13,8 +13,9 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 
 from dfpipe.errors import TrainingDataError
-from dfpipe.models.bundle import TRUSTED_TYPES, load_estimator
+from dfpipe.models.bundle import load_estimator
 from dfpipe.models.forest import fit_uint8_forest, forest_proba, score_uint8_forest
+from dfpipe.models.kinds import KINDS
 
 FIELDS = ["left_child", "right_child", "feature", "threshold", "impurity", "n_node_samples", "weighted_n_node_samples"]
 
@@ -197,7 +198,7 @@ def test_it_is_kept_without_pickle():
     X, y = make_data()
     forest = fit_uint8_forest(X, y, n_estimators=3, random_state=0)
     data = skops.io.dumps(forest)
-    assert set(skops.io.get_untrusted_types(data=data)) <= set(TRUSTED_TYPES)
+    assert set(skops.io.get_untrusted_types(data=data)) <= set(KINDS["forest"].trusted)
     np.testing.assert_array_equal(load_estimator("forest", data).predict_proba(X), forest.predict_proba(X))
 
 
