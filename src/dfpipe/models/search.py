@@ -37,6 +37,9 @@ WORKER_DIED = (
 )
 """Why a fit failed that took its worker with it."""
 
+BETTER_WHEN_LOWER = ("_log_loss", "_brier", "_eer")
+"""Ends of the names of figures that measure what is wrong."""
+
 NO_PROBA = np.empty(0, np.float32)
 NO_ROWS = np.empty(0, np.intp)
 
@@ -386,6 +389,6 @@ def _rank(result: CandidateResult, scoring: str) -> tuple[bool, int, float, floa
     mean = result.mean
     if not mean:
         return (True, 0, 0.0, 0.0)
-    # Of dfpipe's own figures the losses are better when lower; scikit-learn's scorers are all better when higher.
-    better = mean[scoring] if scoring in OWN_FIGURES and scoring.endswith("_loss") else -mean[scoring]
+    # Some of dfpipe's own figures are better when lower; scikit-learn's scorers are all better when higher.
+    better = mean[scoring] if scoring in OWN_FIGURES and scoring.endswith(BETTER_WHEN_LOWER) else -mean[scoring]
     return (False, -result.round, better, mean["video_log_loss"])

@@ -10,15 +10,21 @@ __all__ = ["OWN_FIGURES", "OwnFigure", "SearchSettings"]
 
 OwnFigure = Literal[
     "video_auc",
+    "video_pr_auc",
+    "video_eer",
     "video_accuracy",
     "video_balanced_accuracy",
     "video_f1_fake",
     "video_log_loss",
+    "video_brier",
     "frame_auc",
+    "frame_pr_auc",
+    "frame_eer",
     "frame_accuracy",
     "frame_balanced_accuracy",
     "frame_f1_fake",
     "frame_log_loss",
+    "frame_brier",
 ]
 OWN_FIGURES: tuple[OwnFigure, ...] = get_args(OwnFigure)
 """Figures of dfpipe's own by which candidates can be ranked, by video or by face."""
@@ -38,7 +44,7 @@ class SearchSettings(Section):
     """Seed of the draws of ``random`` and of the people of ``halving``."""
     scoring: str = "video_auc"
     """What ranks the candidates, averaged over the folds: ``video_auc``, ``video_accuracy``, ``video_log_loss`` and the
-    like, the same of frames, or any scorer of scikit-learn by name (``average_precision``, ``neg_brier_score``),
+    like (docs/metrics.md), the same of frames, or any scorer of scikit-learn by name (``average_precision``, ``neg_brier_score``),
     which sees faces, not videos."""
 
     @field_validator("scoring")

@@ -115,7 +115,16 @@ def noisy(data):
 
 @pytest.mark.parametrize(
     ("scoring", "better"),
-    [("video_accuracy", 1), ("video_log_loss", -1), ("frame_log_loss", -1), ("average_precision", 1), ("f1", 1)],
+    [
+        ("video_accuracy", 1),
+        ("video_log_loss", -1),
+        ("video_brier", -1),
+        ("video_eer", -1),
+        ("video_pr_auc", 1),
+        ("frame_log_loss", -1),
+        ("average_precision", 1),
+        ("f1", 1),
+    ],
 )
 def test_candidates_are_ranked_by_the_figure_that_is_asked_for(data, folds, scoring, better):
     grid = [STUMP, BOOSTED, FOREST, Candidate("logistic", (("C", 1e-4),), 0)]
