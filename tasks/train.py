@@ -6,8 +6,9 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfpipe import dataset, training
+from dfpipe import dataset, promotion, training
 from dfpipe.catalog import Video
+from dfpipe.decisions import Decision
 from dfpipe.engine import Engine
 from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
 from dfpipe.settings import Settings
@@ -15,7 +16,7 @@ from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
 from tasks._retry import TASK_OPTIONS
 
-__all__ = ["evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
+__all__ = ["decide_promotion", "evaluate", "load_rows", "record_models", "search_grid", "split_videos"]
 
 
 @task(name="load rows", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
@@ -68,3 +69,9 @@ def record_models(
         faces_fingerprint=faces_fingerprint,
         tags=tags,
     )
+
+
+@task(name="decide promotion", tags=["train"], cache_policy=NO_CACHE, **TASK_OPTIONS)
+def decide_promotion(tracking: Tracking, settings: Settings, version: str) -> Decision | None:
+    """Ask the gate whether the model takes the champion's place, unless it was asked before."""
+    return promotion.decide_promotion(settings, tracking, version)

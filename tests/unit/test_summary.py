@@ -25,6 +25,7 @@ def summary(**more):
         "feature_rows": 6,
         "trained": False,
         "training": None,
+        "decision": None,
         "seconds": 12.0,
     }
     return RunSummary(**values | more)

@@ -12,6 +12,7 @@ from dfpipe.cli import (  # noqa: F401 - importing them registers their commands
     _commands,
     _forget,
     _models,
+    _registry,
     _report,
     _run,
     _store,

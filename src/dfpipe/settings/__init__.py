@@ -30,6 +30,7 @@ from dfpipe.settings.extract import (
     WindowSampling,
 )
 from dfpipe.settings.features import FeatureSettings, PixelsSettings, ResidualSettings
+from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.loading import load_settings
 from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
@@ -64,6 +65,7 @@ __all__ = [
     "ForestSettings",
     "FpsSampling",
     "FrameSettings",
+    "GateSettings",
     "IndexSampling",
     "KeyframeSampling",
     "LimitSettings",

@@ -24,6 +24,7 @@ __all__ = [
     "forgotten_by",
     "mark_training",
     "remove_names",
+    "run_artifact",
     "versions_in_use",
     "versions_of",
     "versions_tags",
@@ -138,7 +139,7 @@ def find_trainings(tracking: Tracking, is_meant: Callable[[str], bool]) -> list[
     found = []
     with tracking_errors("search", tracking.uri):
         for run in _trainings(tracking):
-            with _artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
+            with run_artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
                 split = json.loads(file.read_bytes()) if file is not None else {}
             videos = sum(is_meant(video_id) for side in ("train", "test") for video_id in split.get(side, {}))
             if videos:
@@ -204,7 +205,7 @@ def remove_names(tracking: Tracking, is_meant: Callable[[str], bool]) -> int:
         for run in _runs(tracking, ""):
             run_id = run.info.run_id
             for name, rewrite in ((SPLIT_FILE, _without_in_split), (PREDICTIONS_FILE, _without_in_predictions)):
-                with _artifact(tracking, run_id, name) as file:
+                with run_artifact(tracking, run_id, name) as file:
                     if file is not None and rewrite(file, is_meant):
                         with artifact_errors("write", f"{name} of run {run_id}"):
                             tracking.client.log_artifact(run_id, str(file))
@@ -236,7 +237,7 @@ def _without_in_predictions(file: Path, is_meant: Callable[[str], bool]) -> bool
 
 
 @contextmanager
-def _artifact(tracking: Tracking, run_id: str, name: str) -> Iterator[Path | None]:
+def run_artifact(tracking: Tracking, run_id: str, name: str) -> Iterator[Path | None]:
     """Have a copy of a run's file while the block runs; None where the run has no such file."""
     with TemporaryDirectory(prefix="dfpipe-") as folder:
         with artifact_errors("read", f"{name} of run {run_id}"):

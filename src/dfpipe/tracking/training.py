@@ -66,7 +66,7 @@ def record_training(
     fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
-    """Record a grid search and its evaluation, and register the best model under the alias in the settings.
+    """Record a grid search and its evaluation, and register the best model; which is the champion is not decided here.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def record_training(
     Returns
     -------
     TrainingRecord
-        The parent run ends as FINISHED only when the model is registered and has its alias.
+        The parent run ends as FINISHED only when the model is registered.
 
     Raises
     ------
