@@ -126,9 +126,10 @@ def _champion_scores(
 ) -> dict[str, float]:
     """Return the champion's scores of videos: those on record where they cover all, else made now."""
     (held_out, before), (_, now) = champion, challenger
-    same = before.exact and now.exact and all(before.videos.get(video) is not None for video in videos)
-    same = same and all(before.videos[video].content_id == now.videos[video].content_id for video in videos)
-    if same and held_out.scores.keys() >= set(videos):
+    same_bytes = [
+        video in before.videos and before.videos[video].content_id == now.videos[video].content_id for video in videos
+    ]
+    if before.exact and now.exact and all(same_bytes) and held_out.scores.keys() >= set(videos):
         return {video: held_out.scores[video] for video in videos}
     bundle = load_champion(tracking, name=settings.mlflow.registered_model, alias_or_version=held_out.version)
     made = bundle.preprocessing

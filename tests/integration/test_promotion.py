@@ -39,7 +39,7 @@ COLUMNS = 48
 SERVER_SECONDS = 180
 
 
-def people(first, last):
+def people(first, last, take=""):
     """Four videos for each pair of people: both of them, and each with the other's face."""
     for pair in range(first, last):
         a, b = f"{pair}a", f"{pair}b"
@@ -49,7 +49,7 @@ def people(first, last):
             (f"{a}_{b}", {"label": "fake", "target": a, "source": b}),
             (f"{b}_{a}", {"label": "fake", "target": b, "source": a}),
         ):
-            yield make_video(name, f"content of {name}", **more)
+            yield make_video(name, f"content of {name}{take}", **more)
 
 
 class Workplace:
@@ -68,14 +68,15 @@ class Workplace:
         self.tracking = connect_tracking(self.settings)
         self.videos = []
 
-    def add(self, first, last):
-        added = list(people(first, last))
-        self.videos += added
+    def add(self, first, last, take=""):
+        added = list(people(first, last, take))
+        names = {video.video_id for video in added}
+        self.videos = [video for video in self.videos if video.video_id not in names] + added
         write_catalog(self.tables, self.videos)
         plan = plan_faces(load_catalog(self.tables), self.tables, self.settings)
         finish_faces(self.tables, plan)
         self.faces = plan.fingerprint
-        random = np.random.default_rng(first)
+        random = np.random.default_rng([first, len(take)])
         rows = []
         for video in added:
             for frame in range(2):
@@ -228,6 +229,23 @@ def test_people_who_came_later_are_shown_to_the_champion(place):
     assert by_name["auc"] == pytest.approx(place.last.video.auc)
     seen = video_scores(proba, data.video[rows], len(data.video_ids))
     assert np.isfinite(seen).sum() == 32
+
+
+def test_videos_whose_bytes_changed_are_shown_to_the_champion_again(place):
+    place.decide(place.train())
+    before = {one.video_id: one.score for one in place.last.predictions}
+    champion = load_champion(place.tracking, name="dfpipe", alias_or_version="champion")
+    place.add(0, 16, take=", second take")
+    decision = place.decide(place.train(), auc_tolerance=1, log_loss_tolerance=9, calibration_tolerance=1)
+    assert {one.video_id for one in place.last.predictions} == set(before)
+    assert decision.compared_videos == len(before)
+    _, data = load_training_data(load_catalog(place.tables), place.tables, [PIXELS], faces_fingerprint=place.faces)
+    scores = video_scores(predict_proba(champion, data.X), data.video, len(data.video_ids))
+    index = [data.video_ids.index(video) for video in before]
+    assert scores[index].tolist() != list(before.values())
+    own = video_level(data.video_labels[index], scores[index], np.arange(len(index))).log_loss
+    by_name = {check.name: check.value for check in decision.checks}
+    assert by_name["log_loss_difference"] == pytest.approx(place.last.video.log_loss - own)
 
 
 def test_people_whom_the_champion_knows_say_nothing(place):
