@@ -1,9 +1,11 @@
 """`dfpipe promote`, `rollback` and `models history` in words and in JSON; nobody is asked."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
+from dfpipe.cli._app import say_json
 from dfpipe.decisions import Decision
 from dfpipe.errors import PromotionError
 from dfpipe.models.gate import Check
@@ -116,3 +118,12 @@ def test_the_history(dfpipe, answer):
         assert words in out
     rows = json.loads(dfpipe("models", "history", "--json")[1])
     assert [row["champion_after"] for row in rows] == ["2", "1", "3"]
+
+
+def test_a_run_tells_the_decision_as_json_too(capsys):
+    @dataclass
+    class Summary:
+        decision: Decision
+
+    say_json(Summary(REFUSED))
+    assert json.loads(capsys.readouterr().out)["decision"] == REFUSED.model_dump(mode="json")
