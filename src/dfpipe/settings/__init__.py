@@ -44,6 +44,7 @@ from dfpipe.settings.features import (
     SpectrumSettings,
     TemporalSettings,
 )
+from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.loading import load_settings
 from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
@@ -82,6 +83,7 @@ __all__ = [
     "ForestSettings",
     "FpsSampling",
     "FrameSettings",
+    "GateSettings",
     "IndexSampling",
     "KeyframeSampling",
     "LandmarksSettings",
