@@ -39,6 +39,7 @@ def pipeline(
         feature_rows=videos.feature_rows,
         trained=models is not None and models.now,
         training=models.record if models is not None else None,
+        decision=models.decision if models is not None else None,
         seconds=time.monotonic() - started,
     )
     create_markdown_artifact(summary.to_markdown(), key="run-summary", description="What this run found and did")

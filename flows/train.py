@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from prefect import flow, get_run_logger
 from prefect.runtime import deployment, flow_run
 
+from dfpipe.decisions import Decision
 from dfpipe.engine import open_engine
 from dfpipe.extract import extract_fingerprint
 from dfpipe.lineage import tables_as_of, tables_as_they_are
@@ -13,9 +14,17 @@ from dfpipe.provenance import make_provenance
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
 from dfpipe.steps import load_catalog
-from dfpipe.tracking import TrainingRecord, find_finished, point_alias
+from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
-from tasks.train import evaluate, evaluate_by_identity, load_rows, record_models, search_grid, split_videos
+from tasks.train import (
+    decide_promotion,
+    evaluate,
+    evaluate_by_identity,
+    load_rows,
+    record_models,
+    search_grid,
+    split_videos,
+)
 
 __all__ = ["Trained", "train"]
 
@@ -30,11 +39,13 @@ class Trained:
     """Whether this run made it; False where an earlier training of the same rows and settings stands."""
     videos: int
     """Videos in the catalog that it read."""
+    decision: Decision | None
+    """What the gate said of its model when it was asked; None where it never was."""
 
 
 @flow(name="train", flow_run_name="train {settings.mlflow.registered_model}", persist_result=False)
 def train(settings: Settings, at: str | None = None) -> Trained:
-    """When it ends, MLflow has the grid search over all committed features, and the best model is registered.
+    """When it ends, MLflow has the grid search over all committed features, and the gate has decided on its best model.
 
     With the run of an earlier training, over the features that this one read.
     """
@@ -47,11 +58,10 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     fingerprint = training_fingerprint(usable, settings.train, faces_fingerprint=faces_fingerprint)
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
-        if not finished.leaky:
-            # Another training may have taken the alias in the meantime.
-            point_alias(tracking, finished.model_version)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
-        return Trained(finished, now=False, videos=len(catalog))
+        # Whoever made it may have died before the gate was asked.
+        decision = decide_promotion(tracking, settings, finished.model_version)
+        return Trained(finished, now=False, videos=len(catalog), decision=decision)
 
     videos, data = load_rows(catalog, tables, settings, faces_fingerprint)
     split = split_videos(videos, data, settings)
@@ -66,4 +76,5 @@ def train(settings: Settings, at: str | None = None) -> Trained:
         tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
     )
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
-    return Trained(record, now=True, videos=len(catalog))
+    decision = decide_promotion(tracking, settings, record.model_version)
+    return Trained(record, now=True, videos=len(catalog), decision=decision)

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from prefect import task
 
-from dfpipe import dataset, training
+from dfpipe import dataset, promotion, training
 from dfpipe.catalog import Video
+from dfpipe.decisions import Decision
 from dfpipe.engine import Engine
 from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
 from dfpipe.settings import Settings
@@ -14,7 +15,15 @@ from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
 from tasks._options import TASK_OPTIONS
 
-__all__ = ["evaluate", "evaluate_by_identity", "load_rows", "record_models", "search_grid", "split_videos"]
+__all__ = [
+    "decide_promotion",
+    "evaluate",
+    "evaluate_by_identity",
+    "load_rows",
+    "record_models",
+    "search_grid",
+    "split_videos",
+]
 
 
 @task(name="load rows", **TASK_OPTIONS)
@@ -93,3 +102,9 @@ def record_models(
         faces_fingerprint=faces_fingerprint,
         tags=tags,
     )
+
+
+@task(name="decide promotion", **TASK_OPTIONS)
+def decide_promotion(tracking: Tracking, settings: Settings, version: str) -> Decision | None:
+    """Ask the gate whether the model takes the champion's place, unless it was asked before."""
+    return promotion.decide_promotion(settings, tracking, version)

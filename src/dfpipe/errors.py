@@ -11,6 +11,7 @@
     │   ├── IncompleteError        (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
     │   ├── ModelNotFoundError     (LookupError)
+    │   ├── PromotionError         (RuntimeError)
     │   └── ServiceError           (RuntimeError)
     └── VideoError                 (ValueError) this video cannot be used; becomes a ledger row
 
@@ -26,6 +27,7 @@ __all__ = [
     "IncompleteError",
     "LossError",
     "ModelNotFoundError",
+    "PromotionError",
     "ServiceError",
     "SettingsError",
     "StoreError",
@@ -88,6 +90,10 @@ class TrainingDataError(UserError, ValueError):
 
 class ModelNotFoundError(UserError, LookupError):
     """A registered model, alias or version that is not there."""
+
+
+class PromotionError(UserError, RuntimeError):
+    """A version that may not become the champion; what the gate said of it is on record."""
 
 
 class ServiceError(UserError, RuntimeError):

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from html import unescape
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dfpipe.decisions import remove_reasons
 from dfpipe.errors import CatalogError
 from dfpipe.forgotten import Forgotten, Kind, load_forgotten, remember_forgotten
 from dfpipe.provenance import Provenance, make_provenance
@@ -24,6 +26,9 @@ from dfpipe.tracking import AffectedTraining, find_trainings, mark_training, rem
 from dfpipe.training import find_store_tracking
 
 __all__ = ["Receipt", "Search", "forget", "look_for"]
+
+WORDS_IN_A_NAME = 8
+"""Most words of a name that is looked for in sentences."""
 
 PEOPLE = ["video_id", "content_id", "target", "source", "size_bytes"]
 
@@ -66,6 +71,8 @@ class Receipt:
     """Commits and checkpoints of tables that told of these files, and now do not."""
     reports: int
     """Reports that named a video, and now do not."""
+    reasons: int
+    """Reasons in the history of champions that named one, and are gone now."""
     artifacts: int
     """Files of trainings that named a video, and now do not."""
     trainings: Sequence[AffectedTraining]
@@ -74,7 +81,15 @@ class Receipt:
     @property
     def did_anything(self) -> bool:
         """Whether there was anything left to do."""
-        return bool(self.videos or self.files or self.log_entries or self.reports or self.artifacts or self.trainings)
+        return bool(
+            self.videos
+            or self.files
+            or self.log_entries
+            or self.reports
+            or self.reasons
+            or self.artifacts
+            or self.trainings
+        )
 
 
 def look_for(settings: Settings, *, videos: Sequence[str] = (), identities: Sequence[str] = ()) -> Search:
@@ -156,6 +171,7 @@ def forget(settings: Settings, search: Search) -> Receipt:
     erased = erase(tables, forgotten.within, by=by)
     is_named = _is_named(forgotten, set(search.videos))
     reports = _forget_in_reports(tables, is_named)
+    reasons = _forget_in_reasons(tables, lambda name: is_named(name) or forgotten.has("identity", name))
     artifacts = 0
     tracking = find_store_tracking(settings)
     if tracking is not None:
@@ -175,6 +191,7 @@ def forget(settings: Settings, search: Search) -> Receipt:
         size_bytes=sum(one.size_bytes for one in erased),
         log_entries=sum(one.log_entries for one in erased),
         reports=reports,
+        reasons=reasons,
         artifacts=artifacts,
         trainings=search.trainings,
     )
@@ -207,6 +224,21 @@ def _forget_in_reports(tables: Tables, is_named: Callable[[str], bool]) -> int:
             location.write_bytes("".join(kept).encode())
             rewritten += 1
     return rewritten
+
+
+def _forget_in_reasons(tables: Tables, is_named: Callable[[str], bool]) -> int:
+    """Take the reasons out of the history of champions that name one of these videos or people; return how many."""
+    registry = open_location(tables.url, tables.s3).child("registry")
+    return remove_reasons(registry, lambda reason: any(map(is_named, _names(reason))))
+
+
+def _names(reason: str) -> Iterator[str]:
+    """Return every name that may stand in a sentence: words and neighbouring words, without marks around them."""
+    words = list(re.finditer(r"\S+", reason))
+    for place, first in enumerate(words):
+        for last in words[place : place + WORDS_IN_A_NAME]:
+            name = reason[first.start() : last.end()]
+            yield from {name, name.strip(string.punctuation)}
 
 
 def _cells(line: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dfpipe.decisions import Decision
 from dfpipe.report import Losses
 from dfpipe.tracking import TrainingRecord
 
@@ -31,6 +32,8 @@ class RunSummary:
     """Whether this run trained; False where an earlier training of the same rows and settings stands."""
     training: TrainingRecord | None
     """The training of these rows and settings; None where the run stopped before."""
+    decision: Decision | None
+    """What the gate said of its model when it was asked; None where it never was."""
     seconds: float
     """How long the run took."""
 
@@ -61,6 +64,10 @@ class RunSummary:
             else:
                 rows.append(("held-out people", _figures("test_", record.metrics)))
             rows.append(("model", f"{record.model_name} version {record.model_version}, run {record.run_id}"))
+        if self.decision is not None:
+            rows.append(("gate", self.decision.line() + f" ({self.decision.decided_at})" * (not self.trained)))
+        elif self.training is not None and self.training.leaky:
+            rows.append(("gate", "not asked: a model of a split that leaks becomes no champion"))
         rows.append(("took", f"{self.seconds:.0f} s" + ("; nothing had to be redone" if self.did_nothing else "")))
         return rows
 

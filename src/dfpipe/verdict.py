@@ -73,7 +73,7 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
     StoreError
         The video's bytes cannot be reached.
     """
-    _check_preprocessing(bundle)
+    made_by = _check_preprocessing(bundle)
     location = open_location(url, s3)
     with storage_errors("read", location.url):
         if not location.fs.isfile(location.path):
@@ -97,7 +97,7 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
         if preprocessing.rows == "video":
             blocks = [describe_videos(block, faces.video) for block in blocks]
         X, _ = join_features(blocks, block_names(preprocessing.features))
-        scores = predict_proba(bundle, X).tolist()
+        scores = predict_proba(bundle, X, feature_fingerprints=made_by).tolist()
     score = float(np.mean(scores)) if scores else None
     probability = float(bundle.rule.apply(np.array(score))) if score is not None else None
     threshold = bundle.rule.threshold
@@ -119,7 +119,8 @@ def judge(bundle: Bundle, url: str, *, limits: LimitSettings, s3: S3Settings) ->
     )
 
 
-def _check_preprocessing(bundle: Bundle) -> None:
+def _check_preprocessing(bundle: Bundle) -> tuple[str, ...]:
+    """Return the fingerprints of the features that this dfpipe makes, once they are seen to be the model's."""
     preprocessing = bundle.preprocessing
     faces = extract_fingerprint(preprocessing.extract)
     features = tuple(feature_fingerprint(feature, faces) for feature in preprocessing.features)
@@ -128,3 +129,4 @@ def _check_preprocessing(bundle: Bundle) -> None:
             f"{bundle.name} version {bundle.version} was trained by dfpipe {preprocessing.dfpipe_version}, whose faces "
             "or features this version makes differently; run `dfpipe run` to train a model that fits"
         )
+    return features

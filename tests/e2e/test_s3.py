@@ -36,6 +36,8 @@ def test_from_a_bucket_to_a_model_in_a_bucket(dfpipe, tmp_path, s3, bucket, secr
         "--set=extract.sampling.every_frames=12",
         "--set=train.features=[{name: residual, grid: 4}]",
         "--set=train.split.folds=2",
+        "--set=train.split.test_fraction=0.5",
+        "--set=gate.min_auc_lower_bound=0",
         "--set=train.forest.n_estimators=[20]",
         "--set=train.xgboost=null",
     ]

@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from dfpipe.services.ceph import CONFIGURED, _path_of
+from dfpipe.settings import MlflowSettings
 from dfpipe.storage import _clients
 from dfpipe.testing import FaultyS3
+from dfpipe.tracking import open_tracking
 
 
 @pytest.fixture
@@ -76,6 +78,14 @@ def proxy(s3):
 def hurried(monkeypatch):
     """Wait a second, and not longer, for a server that says nothing."""
     monkeypatch.setattr(_clients, "READ_SECONDS", 1)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables, which take long to make."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_tracking(MlflowSettings(experiment="other"), state=folder, artifact_root=str(folder))
+    return folder / "mlflow/mlflow.db"
 
 
 @pytest.fixture(autouse=True)

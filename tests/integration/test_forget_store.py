@@ -21,8 +21,9 @@ from dfpipe.forgotten import load_forgotten
 from dfpipe.lineage import tables_as_of, tables_as_they_are
 from dfpipe.models import candidates, search
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
+from dfpipe.promotion import promote, read_history
 from dfpipe.report import escape_markdown, make_report, report_folder, write_report
-from dfpipe.settings import load_settings
+from dfpipe.settings import GateSettings, load_settings
 from dfpipe.shards import SCHEMAS, Tables, erase, open_tables
 from dfpipe.shards.upkeep import compact, vacuum
 from dfpipe.storage import boto_environment, open_location
@@ -34,6 +35,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*iCCP")]
 
 PERSON = "ffpp:000"
 """Who is forgotten: seen in a video of her own, and in fakes as target and as source."""
+STRICT = GateSettings(min_groups=10**6, samples=100)
+"""Rules that let nobody pass, so that a champion is forced and has a reason."""
 
 
 @pytest.fixture(scope="module")
@@ -222,10 +225,11 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
     settings = request.getfixturevalue(store)
     tables = Tables(settings.store, settings.s3)
     record, _ = train(settings)
+    reason = f"sharper than ever on {PERSON}."
+    promote(settings.model_copy(update={"gate": STRICT}), record.model_version, force=True, reason=reason)
     ids, needles = hers(settings)
-    assert {"tables/faces", "tables/faces/_delta_log", "tables/claims", "tables/catalog", "reports/r"} <= places_of(
-        settings, needles
-    )
+    places = {"tables/faces", "tables/faces/_delta_log", "tables/claims", "tables/catalog", "reports/r", "registry"}
+    assert places <= places_of(settings, needles)
     assert any(place.startswith("mlflow/") for place in places_of(settings, needles))
     before = others(settings, ids)
 
@@ -247,6 +251,8 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
     assert told["rows"]["catalog"] == len(ids)
     assert told["rows"]["faces"] == found.rows["faces"] > 0
     assert min(told[name] for name in ("files", "size_bytes", "log_entries", "reports", "artifacts")) > 0
+    assert told["reasons"] == 1
+    assert [one.reason for one in read_history(settings)] == ["(forgotten)"]
     assert told["trainings"][0]["model_version"] == record.model_version
     print_receipt(receipt)
     printed = capsys.readouterr().out

@@ -20,6 +20,7 @@ CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issu
         ("IncompleteError", RuntimeError),
         ("TrainingDataError", ValueError),
         ("ModelNotFoundError", LookupError),
+        ("PromotionError", RuntimeError),
         ("ServiceError", RuntimeError),
     ],
 )

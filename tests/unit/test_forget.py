@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from dfpipe import cli
+from dfpipe import forget as forgetting
+from dfpipe.decisions import Decision, append, read_decisions
 from dfpipe.errors import CatalogError
 from dfpipe.fingerprint import fingerprint
 from dfpipe.forget import forget, look_for
@@ -15,6 +17,7 @@ from dfpipe.forgotten import Forgotten, leave_out_forgotten, load_forgotten, rem
 from dfpipe.report import escape_markdown
 from dfpipe.settings import load_settings
 from dfpipe.shards import open_tables
+from dfpipe.storage import open_location
 from dfpipe.testing import BY, as_catalog, ledger_row, make_row, make_video, write_catalog
 
 ANNA = make_video("anna", "content 1", target="Anna")
@@ -136,6 +139,49 @@ def test_reports_lose_the_lines_that_name_it(settings, tables, tmp_path):
     report.write_text("\n".join(lines))
     assert forget(settings, look_for(settings, videos=[name])).reports == 1
     assert report.read_text().splitlines() == ["# Report", "anna", "| corrupt | ben | because |"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        ("better on Anna, the test says", False),
+        ("Anna", False),
+        ("not shown (nothing of Anna)!", False),
+        ("", True),
+        ("better on Annabel and Ben", True),
+    ],
+)
+def test_the_history_of_champions_loses_the_reasons_that_name_her(settings, tables, reason, kept):
+    registry = open_location(tables.url, settings.s3).child("registry")
+    decision = Decision(
+        number=1,
+        decided_at="2026-11-29T06:00:00+00:00",
+        action="rollback",
+        model="dfpipe",
+        alias="champion",
+        version="1",
+        run_id="r",
+        champion_before="2",
+        champion_after="1",
+        forced=False,
+        reason=reason,
+        passed=None,
+        refusals=(),
+        checks=(),
+        videos=0,
+        groups=0,
+        compared_videos=0,
+        compared_groups=0,
+        rules=settings.gate,
+        dfpipe_version="0",
+    )
+    append(registry, decision)
+    assert forget(settings, look_for(settings, identities=["Anna"])).reasons == (not kept)
+    assert read_decisions(registry) == [decision.model_copy(update={"reason": reason if kept else "(forgotten)"})]
+
+
+def test_a_name_of_several_words_is_found():
+    assert "copy of anna" in set(forgetting._names("not shown (copy of anna)!"))
 
 
 @pytest.fixture

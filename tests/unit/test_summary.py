@@ -26,6 +26,7 @@ def summary(**more):
         "feature_rows": 6,
         "trained": False,
         "training": None,
+        "decision": None,
         "seconds": 12.0,
     }
     return RunSummary(**values | more)
@@ -72,6 +73,7 @@ def test_the_grouped_figure_stands_beside_the_leaky_one():
     rows = dict(summary(training=training(protocol="seed", leaky=True, metrics=grouped)).rows())
     assert rows["leaky (seed)"].startswith("video AUC 0.990, video accuracy 0.950, frame accuracy 0.900")
     assert rows["held-out people"] == "video AUC 0.610, video accuracy 0.600, frame accuracy 0.550"
+    assert rows["gate"] == "not asked: a model of a split that leaks becomes no champion"
     rows = dict(summary(training=training(protocol="seed", leaky=True)).rows())
     assert rows["held-out people"] == "not measured, as the people cannot be divided"
 

@@ -169,6 +169,16 @@ def test_a_missing_file_is_the_users_mistake(tmp_path):
         verdict_on(tmp_path / "none.mp4")
 
 
+def test_the_model_is_told_how_the_rows_were_made(video, monkeypatch):
+    from dfpipe import verdict
+
+    told = []
+    known = verdict.predict_proba
+    monkeypatch.setattr(verdict, "predict_proba", lambda *rows, **how: told.append(how) or known(*rows, **how))
+    verdict_on(video)
+    assert told == [{"feature_fingerprints": bundle().preprocessing.feature_fingerprints}]
+
+
 def test_a_model_of_other_code_is_refused(video):
     with pytest.raises(ModelNotFoundError, match="makes differently; run `dfpipe run`"):
         verdict_on(video, feature_fingerprints=("of another version",))

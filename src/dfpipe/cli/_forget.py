@@ -79,7 +79,11 @@ def print_receipt(receipt: "Receipt") -> None:
     for name, text in (
         ("rows deleted", _count(receipt.rows)),
         ("bytes gone", f"{receipt.size_bytes} in {receipt.files} files; their other rows stand in new files"),
-        ("names gone", f"{receipt.log_entries} log entries, {receipt.reports} reports, {receipt.artifacts} artifacts"),
+        (
+            "names gone",
+            f"{receipt.log_entries} log entries, {receipt.reports} reports, {receipt.reasons} reasons, "
+            f"{receipt.artifacts} artifacts",
+        ),
         ("receipt", f"receipts/{receipt.id}.json in the store; it names nobody"),
     ):
         print_row(name, text)

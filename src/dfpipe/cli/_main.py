@@ -13,6 +13,7 @@ from dfpipe.cli import (  # noqa: F401 - importing them registers their commands
     _cross,
     _forget,
     _models,
+    _registry,
     _report,
     _run,
     _store,

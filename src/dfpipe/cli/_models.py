@@ -1,4 +1,4 @@
-"""Commands about the weights of the optional detectors."""
+"""Commands about the weights of the optional detectors; `_registry` adds the history of trained models."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -11,7 +11,7 @@ from dfpipe.cli._app import Debug, Json, app, out, say_json, waiting
 __all__: list[str] = []
 
 models = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(models, name="models", help="Weights of the optional detectors: which are here, and bringing them.")
+app.add_typer(models, name="models", help="The history of champions, and weights of detectors.")
 
 
 @models.command("list")

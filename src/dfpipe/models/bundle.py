@@ -1,5 +1,6 @@
 """Everything a verdict needs: the model, and how a video becomes the rows that it was trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -86,7 +87,9 @@ class Bundle:
     """How the score of a video becomes a verdict."""
 
 
-def predict_proba(bundle: Bundle, X: FeatureMatrix) -> NDArray[np.float64]:
+def predict_proba(
+    bundle: Bundle, X: FeatureMatrix, *, feature_fingerprints: Sequence[str] | None = None
+) -> NDArray[np.float64]:
     """Return the probability of fake for each row.
 
     Parameters
@@ -95,12 +98,22 @@ def predict_proba(bundle: Bundle, X: FeatureMatrix) -> NDArray[np.float64]:
         A model with its preprocessing.
     X
         Features of the type and width it was trained on, shape (n, columns).
+    feature_fingerprints
+        Fingerprint of each feature set's rows, in the order of the columns, as in `Preprocessing`. None for rows of
+        which nobody knows how they were made: then only their type and width can be checked.
 
     Raises
     ------
     TrainingDataError
-        Rows of another type or width.
+        Rows of another type or width, or made in another way than those that it was trained on.
     """
+    expected = bundle.preprocessing.feature_fingerprints
+    if feature_fingerprints is not None and tuple(feature_fingerprints) != expected:
+        raise TrainingDataError(
+            f"got rows of feature sets {', '.join(feature_fingerprints)}, but {bundle.name} version {bundle.version} "
+            f"was trained on {', '.join(expected)}, made by dfpipe {bundle.preprocessing.dfpipe_version} with other "
+            "settings, code or weights; compute the features with the model's own preprocessing, or train again"
+        )
     width = bundle.preprocessing.columns[-1].stop
     if X.ndim != 2 or X.shape[1] != width or X.dtype != bundle.preprocessing.dtype:
         raise TrainingDataError(

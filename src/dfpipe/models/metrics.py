@@ -5,7 +5,7 @@ counts once, and those of a thousand resamples, where some count twice and other
 class throughout; docs/metrics.md has the definitions with their sources.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from dfpipe.errors import TrainingDataError
 from dfpipe.models.bootstrap import group_weights
 from dfpipe.settings import BootstrapSettings
 
-__all__ = ["ECE_BINS", "THRESHOLD", "Interval", "Scores", "equal_mass_bins", "frame_level", "intervals"]
-__all__ += ["roc_points", "video_level", "video_scores"]
+__all__ = ["ECE_BINS", "THRESHOLD", "Interval", "Scores", "differences", "equal_mass_bins", "frame_level"]
+__all__ += ["intervals", "roc_points", "video_level", "video_scores"]
 
 THRESHOLD = 0.5
 """A face counts as fake when its score is at least this, and so does a video for which no other was chosen."""
@@ -197,6 +197,54 @@ def intervals(
         nan where there are fewer than two groups: one group says nothing of others.
     """
     y, proba = _checked(y, proba)
+    return _resampled(y, groups, lambda weights: _figures(y, proba, weights, threshold), bootstrap)
+
+
+def differences(
+    y: NDArray[np.int8],
+    proba: NDArray[np.floating],
+    other: NDArray[np.floating],
+    groups: NDArray[np.integer],
+    *,
+    bootstrap: BootstrapSettings,
+) -> Mapping[str, tuple[float, Interval]]:
+    """Return by how much every figure of `Scores` is larger than another model's on the same rows, with its interval.
+
+    The difference is paired: each resample scores both models on the same rows.
+
+    Parameters
+    ----------
+    y
+        Labels, shape (n,): 0 real, 1 fake.
+    proba, other
+        Each model's probability of fake, shape (n,).
+    groups
+        Group of people of each row, shape (n,).
+    bootstrap
+        How many resamples, which percentiles.
+
+    Returns
+    -------
+    mapping of str to (float, Interval)
+        nan as in `intervals`.
+    """
+    (y, proba), (_, other) = _checked(y, proba), _checked(y, other)
+
+    def of(weights: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        one, two = (_figures(y, values, weights, THRESHOLD) for values in (proba, other))
+        return {name: one[name] - two[name] for name in FIGURES}
+
+    found = _resampled(y, groups, of, bootstrap)
+    whole = of(np.ones((1, len(y)), np.int64))
+    return {name: (float(whole[name][0]), found[name]) for name in FIGURES}
+
+
+def _resampled(
+    y: NDArray[np.int8],
+    groups: NDArray[np.integer],
+    figures: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.float64]]],
+    bootstrap: BootstrapSettings,
+) -> dict[str, Interval]:
     if len(np.unique(groups)) < 2:
         return dict.fromkeys(FIGURES, Interval(float("nan"), float("nan")))
     kinds = len(np.unique(y))
@@ -206,7 +254,7 @@ def intervals(
         weights = np.stack(block)
         fake = weights @ y
         both = (fake > 0).astype(int) + (fake < weights.sum(axis=1)) == kinds
-        values = _figures(y, proba, weights[both], threshold)
+        values = figures(weights[both])
         for name in FIGURES:
             drawn[name].append(values[name])
     tail = (1 - bootstrap.confidence) / 2

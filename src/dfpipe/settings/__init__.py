@@ -53,6 +53,7 @@ from dfpipe.settings.features import (
     SpectrumSettings,
     TemporalSettings,
 )
+from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.loading import load_settings
 from dfpipe.settings.models import (
     Balance,
@@ -109,6 +110,7 @@ __all__ = [
     "ForestSettings",
     "FpsSampling",
     "FrameSettings",
+    "GateSettings",
     "IndexSampling",
     "KeyframeSampling",
     "LandmarksSettings",

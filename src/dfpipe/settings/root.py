@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from dfpipe.settings.extract import ExtractSettings, LimitSettings
+from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
@@ -43,6 +44,8 @@ class Settings(Section):
     """What a run may lose before it fails."""
     train: TrainSettings = TrainSettings()
     """Features, split and models."""
+    gate: GateSettings = GateSettings()
+    """What a model has to show before it becomes the champion."""
     report: ReportSettings = ReportSettings()
     """What a run's report needs to know."""
     mlflow: MlflowSettings = MlflowSettings()

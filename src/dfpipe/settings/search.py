@@ -44,8 +44,8 @@ class SearchSettings(Section):
     """Seed of the draws of ``random`` and of the people of ``halving``."""
     scoring: str = "video_auc"
     """What ranks the candidates, averaged over the folds: ``video_auc``, ``video_accuracy``, ``video_log_loss`` and the
-    like (docs/metrics.md), the same of frames, or any scorer of scikit-learn by name (``average_precision``, ``neg_brier_score``),
-    which sees faces, not videos."""
+    like (docs/metrics.md), the same of frames, or any scorer of scikit-learn by name (``average_precision``,
+    ``neg_brier_score``), which sees faces, not videos."""
 
     @field_validator("scoring")
     @classmethod

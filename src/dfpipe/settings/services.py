@@ -19,7 +19,17 @@ class MlflowSettings(Section):
     registered_model: str = "dfpipe"
     """Name under which the best model is registered."""
     alias: str = "champion"
-    """Alias that the newest best model gets."""
+    """Alias of the version that verdicts come from; the gate decides which that is."""
+    challenger_alias: str = "challenger"
+    """Alias of the version that the gate refused last."""
+
+    @model_validator(mode="after")
+    def _two_aliases(self) -> "MlflowSettings":
+        if self.alias == self.challenger_alias:
+            raise ValueError(
+                f"mlflow.alias and mlflow.challenger_alias are both {self.alias!r}; give them different names"
+            )
+        return self
 
 
 class PrefectSettings(Section):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from dfpipe.models.cross import CrossMatrix, cross_figure
 from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.lineage import LEAKY_TAG
 from dfpipe.tracking.registry import artifact_errors
 
 __all__ = ["record_cross"]
@@ -53,7 +54,7 @@ def record_cross(tracking: Tracking, matrix: CrossMatrix, *, split_json: str, ta
                 **tags,
                 "mlflow.source.name": "dfpipe",
                 "dfpipe.cross": matrix.by,
-                "dfpipe.leaky": "false",
+                LEAKY_TAG: "false",
                 "dfpipe.split_sha256": hashlib.sha256(split_json.encode()).hexdigest(),
             },
             run_name=f"cross {matrix.by}",

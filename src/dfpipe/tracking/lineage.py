@@ -18,18 +18,24 @@ from dfpipe.tracking.registry import artifact_errors
 
 __all__ = [
     "FORGOTTEN_TAG",
+    "LEAKY_TAG",
     "READ_BY_TRAINING",
     "AffectedTraining",
     "find_trainings",
     "forgotten_by",
+    "is_leaky",
     "mark_training",
     "remove_names",
+    "run_artifact",
     "versions_in_use",
     "versions_of",
     "versions_tags",
 ]
 
 FORGOTTEN_TAG = "dfpipe.forgotten"
+LEAKY_TAG = "dfpipe.leaky"
+"""Of a training whose figures come out too good, as something of the test may be known from training: ``true``."""
+
 READ_BY_TRAINING: tuple[Table, ...] = ("catalog", "videos", "features")
 """Tables that a training reads."""
 
@@ -121,6 +127,18 @@ def versions_in_use(tracking: Tracking) -> dict[Table, list[int]]:
     return {table: sorted(versions) for table, versions in used.items()}
 
 
+def is_leaky(tracking: Tracking, run_id: str) -> bool:
+    """Whether a training was judged on what it may have known; such a model is never champion nor challenger.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or has no such run.
+    """
+    with tracking_errors("read a run from", tracking.uri):
+        return bool(tracking.client.get_run(run_id).data.tags.get(LEAKY_TAG) == "true")
+
+
 def find_trainings(tracking: Tracking, is_meant: Callable[[str], bool]) -> list[AffectedTraining]:
     """Return the trainings that learned from, or were judged on, videos that are meant.
 
@@ -139,7 +157,7 @@ def find_trainings(tracking: Tracking, is_meant: Callable[[str], bool]) -> list[
     found = []
     with tracking_errors("search", tracking.uri):
         for run in _trainings(tracking):
-            with _artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
+            with run_artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
                 split = json.loads(file.read_bytes()) if file is not None else {}
             # By random rows a video stands on several sides.
             videos = sum(map(is_meant, {video_id for side in SIDES for video_id in split.get(side, {})}))
@@ -206,7 +224,7 @@ def remove_names(tracking: Tracking, is_meant: Callable[[str], bool]) -> int:
         for run in _runs(tracking, ""):
             run_id = run.info.run_id
             for name, rewrite in ((SPLIT_FILE, _without_in_split), (PREDICTIONS_FILE, _without_in_predictions)):
-                with _artifact(tracking, run_id, name) as file:
+                with run_artifact(tracking, run_id, name) as file:
                     if file is not None and rewrite(file, is_meant):
                         with artifact_errors("write", f"{name} of run {run_id}"):
                             tracking.client.log_artifact(run_id, str(file))
@@ -238,7 +256,7 @@ def _without_in_predictions(file: Path, is_meant: Callable[[str], bool]) -> bool
 
 
 @contextmanager
-def _artifact(tracking: Tracking, run_id: str, name: str) -> Iterator[Path | None]:
+def run_artifact(tracking: Tracking, run_id: str, name: str) -> Iterator[Path | None]:
     """Have a copy of a run's file while the block runs; None where the run has no such file."""
     with TemporaryDirectory(prefix="dfpipe-") as folder:
         with artifact_errors("read", f"{name} of run {run_id}"):

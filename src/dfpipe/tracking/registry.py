@@ -25,7 +25,7 @@ from dfpipe.models.kinds import KINDS
 from dfpipe.storage import storage_errors
 from dfpipe.tracking.connection import Tracking, importing_mlflow, tracking_errors
 
-__all__ = ["load_champion", "model_exists", "point_alias", "register_model"]
+__all__ = ["alias_version", "find_version", "load_champion", "model_exists", "point_alias", "register_model", "run_of"]
 
 PREPROCESSING_FILE, RULE_FILE = "preprocessing.json", "verdict_rule.json"
 MODEL_TAG = "dfpipe.model"
@@ -56,11 +56,11 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
         MLflow cannot be reached.
     """
     with tracking_errors("read a model from", tracking.uri):
-        version = _find_version(tracking, name, alias_or_version)
+        version = find_version(tracking, name, alias_or_version)
         if version is None:
             raise ModelNotFoundError(
                 f"registered model {name!r} has no version or alias {alias_or_version!r} in {tracking.shown_uri}; "
-                "train one with `dfpipe run`, or name another"
+                "train one with `dfpipe run`, see `dfpipe models history` for what the gate refused, or name another"
             )
         kind, model_sha256, preprocessing_sha256, rule_sha256 = (
             version.tags.get(tag) for tag in (MODEL_TAG, MODEL_SHA256_TAG, PREPROCESSING_SHA256_TAG, RULE_SHA256_TAG)
@@ -88,7 +88,7 @@ def load_champion(tracking: Tracking, *, name: str, alias_or_version: str) -> Bu
 
 def model_exists(tracking: Tracking, name: str, version: str) -> bool:
     """Whether a version of a registered model is still there."""
-    return _find_version(tracking, name, version) is not None
+    return find_version(tracking, name, version) is not None
 
 
 def register_model(
@@ -101,9 +101,8 @@ def register_model(
     fingerprint: str,
     metrics: Mapping[str, float],
     scratch: Path,
-    point: bool = True,
 ) -> Any:
-    """Store a fitted model as an MLflow model of its own flavour, register it and give it the alias.
+    """Store a fitted model as an MLflow model of its own flavour, and register it; no alias is moved.
 
     Parameters
     ----------
@@ -123,8 +122,6 @@ def register_model(
         Figures of the model.
     scratch
         Folder that does not exist yet, for the files before they are uploaded.
-    point
-        Whether it gets the alias.
 
     Returns
     -------
@@ -164,15 +161,50 @@ def register_model(
     )
     link = [{"name": version.name, "version": str(version.version)}]
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(link)})
-    if point:
-        client.set_registered_model_alias(settings.registered_model, settings.alias, version.version)
     return version
 
 
-def point_alias(tracking: Tracking, version: str) -> None:
-    """Let the alias in the settings mean this version of the registered model."""
+def alias_version(tracking: Tracking, alias: str) -> str | None:
+    """Return the version of the registered model that an alias means; None where it means none.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    with tracking_errors("read the alias from", tracking.uri):
+        version = find_version(tracking, tracking.settings.registered_model, alias)
+    return None if version is None else str(version.version)
+
+
+def run_of(tracking: Tracking, name: str, version: str) -> str | None:
+    """Return the run that made a version of a registered model; None where there is no such version or no run.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    """
+    with tracking_errors("read a model from", tracking.uri):
+        found = find_version(tracking, name, version)
+    return (found.run_id or None) if found is not None else None
+
+
+def point_alias(tracking: Tracking, alias: str, version: str) -> None:
+    """Let an alias mean this version of the registered model; a champion is no challenger any more.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached, or refuses.
+    """
+    settings = tracking.settings
+    name = settings.registered_model
+    is_risen = alias == settings.alias and alias_version(tracking, settings.challenger_alias) == version
     with tracking_errors("set the alias in", tracking.uri):
-        tracking.client.set_registered_model_alias(tracking.settings.registered_model, tracking.settings.alias, version)
+        tracking.client.set_registered_model_alias(name, alias, version)
+        if is_risen:
+            tracking.client.delete_registered_model_alias(name, settings.challenger_alias)
 
 
 @contextmanager
@@ -245,7 +277,8 @@ def _create_registered_model(tracking: Tracking) -> None:
             raise
 
 
-def _find_version(tracking: Tracking, name: str, alias_or_version: str) -> Any | None:
+def find_version(tracking: Tracking, name: str, alias_or_version: str) -> Any | None:
+    """Return a version of a registered model by number or alias; None where there is none. Errors are MLflow's."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - slow to import
 
     try:

@@ -36,7 +36,7 @@ from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.connection import Tracking, tracking_errors
-from dfpipe.tracking.lineage import STORE_TAG, VERSION_TAG
+from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
@@ -74,7 +74,7 @@ class TrainingRecord:
     protocol: str = "identity"
     """How the videos were divided."""
     leaky: bool = False
-    """Whether something of the test may be known from training; such a model never gets the alias."""
+    """Whether something of the test may be known from training; such a model is never champion nor challenger."""
     left_out: int = 0
     """Videos on no side of the division."""
 
@@ -92,9 +92,7 @@ def record_training(
     fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
-    """Record a search and its evaluation, and register the best model under the alias in the settings.
-
-    A model from a leaky split is registered without the alias.
+    """Record a search and its evaluation, and register the best model; which is the champion is not decided here.
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def record_training(
     Returns
     -------
     TrainingRecord
-        The parent run ends as FINISHED only when the model is registered and has the alias that is due to it.
+        The parent run ends as FINISHED only when the model is registered.
 
     Raises
     ------
@@ -215,7 +213,6 @@ def record_training(
             fingerprint=fingerprint,
             metrics=metrics,
             scratch=Path(scratch, "model"),
-            point=not split.leaky,
         )
         _log(tracking, run_id, tags={"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)})
     return _record(tracking, tracking.client.get_run(run_id))
@@ -287,14 +284,14 @@ def _record(tracking: Tracking, run: Any) -> TrainingRecord:
         metrics=dict(run.data.metrics),
         url=tracking.run_url(run.info.run_id),
         protocol=tags.get("dfpipe.split_protocol", "identity"),
-        leaky=tags.get("dfpipe.leaky") == "true",
+        leaky=tags.get(LEAKY_TAG) == "true",
         left_out=int(tags.get("dfpipe.split_left_out", 0)),
     )
 
 
 def _split_tags(split: Split) -> dict[str, str]:
     return {
-        "dfpipe.leaky": "true" if split.leaky else "false",
+        LEAKY_TAG: "true" if split.leaky else "false",
         "dfpipe.split_protocol": split.protocol,
         "dfpipe.split_left_out": str(len(split.left_out)),
     }

@@ -101,6 +101,16 @@ def test_rows_of_another_kind_are_refused(data, preprocessing):
             predict_proba(bundle, X)
 
 
+def test_rows_that_were_made_in_another_way_are_refused(data, preprocessing):
+    fitted = fit(Candidate("forest", (("n_estimators", 2),), 0), data, np.arange(len(data.X)))
+    bundle = Bundle("forest", fitted, preprocessing, "name", "4")
+    assert len(predict_proba(bundle, data.X, feature_fingerprints=["f"])) == len(data.X)
+    # Of the same type and width, but for instance of crops of another size.
+    for made_by in (["g"], ["f", "f"], []):
+        with pytest.raises(TrainingDataError, match=r"name version 4 was trained on f, made by dfpipe 1\.2\.3"):
+            predict_proba(bundle, data.X, feature_fingerprints=made_by)
+
+
 @pytest.mark.parametrize("model", KINDS)
 @pytest.mark.parametrize("content", [b"", b"not a model"])
 def test_bytes_that_are_no_model_are_refused(model, content):

@@ -11,7 +11,7 @@ from sklearn import metrics
 from dfpipe.errors import TrainingDataError
 from dfpipe.models import frame_level, intervals, video_level, video_scores
 from dfpipe.models.bootstrap import group_weights
-from dfpipe.models.metrics import _figures, equal_mass_bins
+from dfpipe.models.metrics import _figures, differences, equal_mass_bins
 from dfpipe.settings import BootstrapSettings
 
 
@@ -209,6 +209,24 @@ def test_resamples_without_a_class_are_left_out():
     one = intervals(y[:2], proba[:2], np.array([0, 1]), bootstrap=BootstrapSettings(samples=100))
     assert one["accuracy"] == (0, 1)
     assert math.isnan(one["auc"].low)
+
+
+def test_differences_are_paired():
+    y, proba, groups = study(np.random.default_rng(6))
+    other = 0.05 + 0.9 * proba
+    bootstrap = BootstrapSettings(samples=100)
+    found = differences(y, proba, other, groups, bootstrap=bootstrap)
+    one, two = (frame_level(y, values).named("") for values in (proba, other))
+    assert {name: value for name, (value, _) in found.items()} == {name: one[name] - two[name] for name in one}
+    swapped = differences(y, other, proba, groups, bootstrap=bootstrap)
+    for name, (value, (low, high)) in found.items():
+        assert swapped[name][0] == -value
+        assert swapped[name][1] == pytest.approx((-high, -low))
+    # What a resample has of easy people helps both models, so the interval is narrower than that of one.
+    own, difference = intervals(y, proba, groups, bootstrap=bootstrap)["log_loss"], found["log_loss"][1]
+    assert difference.high - difference.low < (own.high - own.low) / 2
+    same = differences(y, proba, proba, groups, bootstrap=bootstrap)
+    assert set(same.values()) == {(0, (0, 0))}
 
 
 def test_one_group_has_no_interval():
