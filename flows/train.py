@@ -15,7 +15,15 @@ from dfpipe.shards import open_tables
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished, point_alias
 from dfpipe.training import connect_tracking, training_tags
-from tasks.train import evaluate, evaluate_by_identity, load_rows, record_models, search_grid, split_videos
+from tasks.train import (
+    draw_sheets,
+    evaluate,
+    evaluate_by_identity,
+    load_rows,
+    record_models,
+    search_grid,
+    split_videos,
+)
 
 __all__ = ["Trained", "train"]
 
@@ -36,7 +44,8 @@ class Trained:
 def train(settings: Settings, at: str | None = None) -> Trained:
     """When it ends, MLflow has the grid search over all committed features, and the best model is registered.
 
-    With the run of an earlier training, over the features that this one read.
+    With the run of an earlier training, over the features that this one read. Sheets of faces that the settings
+    want are drawn beside the figures, of a training that stands too.
     """
     tracking = connect_tracking(settings)
     tables = open_tables(settings.store, settings.s3)
@@ -50,6 +59,7 @@ def train(settings: Settings, at: str | None = None) -> Trained:
         if not finished.leaky:
             # Another training may have taken the alias in the meantime.
             point_alias(tracking, finished.model_version)
+        draw_sheets(tracking, finished.run_id, tables, usable, settings, faces_fingerprint)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         return Trained(finished, now=False, videos=len(catalog))
 
@@ -65,5 +75,6 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     record = record_models(
         tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
     )
+    draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
     return Trained(record, now=True, videos=len(catalog))

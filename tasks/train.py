@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from prefect import task
 
-from dfpipe import dataset, training
+from dfpipe import dataset, sheets, training
 from dfpipe.catalog import Video
 from dfpipe.engine import Engine
 from dfpipe.models import Evaluation, SearchResult, Split, TrainingData
@@ -14,7 +14,15 @@ from dfpipe.shards import Tables
 from dfpipe.tracking import Tracking, TrainingRecord
 from tasks._options import TASK_OPTIONS
 
-__all__ = ["evaluate", "evaluate_by_identity", "load_rows", "record_models", "search_grid", "split_videos"]
+__all__ = [
+    "draw_sheets",
+    "evaluate",
+    "evaluate_by_identity",
+    "load_rows",
+    "record_models",
+    "search_grid",
+    "split_videos",
+]
 
 
 @task(name="load rows", **TASK_OPTIONS)
@@ -92,4 +100,14 @@ def record_models(
         fingerprint=fingerprint,
         faces_fingerprint=faces_fingerprint,
         tags=tags,
+    )
+
+
+@task(name="draw sheets of faces", **TASK_OPTIONS)
+def draw_sheets(
+    tracking: Tracking, run_id: str, tables: Tables, catalog: pa.Table, settings: Settings, faces_fingerprint: str
+) -> int:
+    """Put sheets of faces beside the figures of a training, if the settings want any that it lacks."""
+    return sheets.draw_sheets(
+        tracking, run_id, tables, catalog, settings.train.evaluation.sheets, faces_fingerprint=faces_fingerprint
     )

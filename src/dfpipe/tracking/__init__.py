@@ -15,12 +15,15 @@ from dfpipe.tracking.lineage import (
 )
 from dfpipe.tracking.reads import TestRead, find_test_reads, note_test_read, test_sha256
 from dfpipe.tracking.registry import load_champion, point_alias
+from dfpipe.tracking.sheets import SHEETS, Sheet, has_sheets, read_predictions, record_sheets
 from dfpipe.tracking.training import SETTINGS_TAG, TrainingRecord, find_finished, latest_settings, record_training
 
 __all__ = [
     "READ_BY_TRAINING",
     "SETTINGS_TAG",
+    "SHEETS",
     "AffectedTraining",
+    "Sheet",
     "TestRead",
     "Tracking",
     "TrainingRecord",
@@ -29,13 +32,16 @@ __all__ = [
     "find_tracking",
     "find_trainings",
     "forgotten_by",
+    "has_sheets",
     "latest_settings",
     "load_champion",
     "mark_training",
     "note_test_read",
     "open_tracking",
     "point_alias",
+    "read_predictions",
     "record_cross",
+    "record_sheets",
     "record_training",
     "remove_names",
     "test_sha256",
