@@ -25,8 +25,8 @@ def tables(tmp_path):
     for shard, videos in enumerate(("ab", "c")):
         faces = [face(video, "c0", frame) for video in videos for frame in FRAMES]
         settle(tables, faces, str(shard))
-    settle(tables, [face("b", "earlier", frame, 200) for frame in FRAMES], "2")
-    settle(tables, [face("a", "c0", 0, 250)], "3", fingerprint="other settings")
+    settle(tables, [face("b", "earlier", 200 + frame, 200) for frame in FRAMES], "2")
+    settle(tables, [face("c", "c0", 30, 250)], "3", fingerprint="other settings")
     return tables
 
 

@@ -152,7 +152,7 @@ def examples_figure(videos: Sequence[JudgedVideo], crops: Crops, *, label: int, 
     sheet = _Sheet(max(columns * across, TITLE_WIDTH_PX), HEAD_PX + rows * down)
     sheet.title(
         f"{len(videos)} of {of} held-out {REAL_AND_FAKE[label]} videos",
-        "drawn evenly over methods and people; below each its probability of fake and the verdict "
+        "drawn evenly over methods and people; probability of fake and verdict "
         f"(fake from {videos[0].threshold:.3f} on), red where wrong",
     )
     for place, video in enumerate(videos):
@@ -202,6 +202,8 @@ def mistakes_figure(videos: Sequence[JudgedVideo], crops: Crops, *, of: Sequence
             f"{len(wrong)} of {all_of} videos, {len(sides[side])} shown"
         )
         sheet.text(x, y - 4, title, width=half - GAP_PX, size=8.5)
+        if not sides[side]:
+            sheet.text(x, y + LINE_PX + GAP_PX, "none", width=half, colour=PALE)
         for row, video in enumerate(sides[side]):
             top = y + LINE_PX + GAP_PX + row * down
             told = f"{_kind(video, of)}: {video.probability:.3f}, threshold {video.threshold:.3f}"

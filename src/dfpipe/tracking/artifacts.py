@@ -53,4 +53,4 @@ def remove_artifact(tracking: Tracking, run_id: str, name: str) -> None:
         repository.delete_artifacts(name)
         # A bucket that refuses to delete says so in an answer at which MLflow does not look.
         if name in {file.path for file in tracking.client.list_artifacts(run_id)}:
-            raise PermissionError(f"{what} is there still; does the key have the right to delete objects?")
+            raise PermissionError(what)

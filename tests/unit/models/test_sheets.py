@@ -131,6 +131,7 @@ def test_examples_are_squares_of_one_size_with_name_kind_and_verdict_below():
     assert area(page, (228, 228, 228)) > 0.9 * 160**2
     assert {"a", "b", "c", "ffpp swap c23", "other $x$ c23", "0.873: fake", "0.100: real", "no crop"} < texts.keys()
     assert "3 of 7 held-out fake videos" in texts
+    assert not any("…" in text for text in texts)
     left, top, *_ = texts["a"]
     ys, xs = np.nonzero((page == (250, 0, 0)).all(axis=2))
     assert abs(xs.min() - left) < 3
@@ -152,8 +153,14 @@ def test_a_mistake_has_its_faces_in_a_row_and_says_how_wrong_it_is():
     assert area(page, (0, 0, 9)) == 3 * 160**2, "no more than three of the nine"
     assert {"a", "swap c23: 0.020, threshold 0.400", "original c23: 0.980, threshold 0.400", "no crop"} < texts.keys()
     assert {"fake, called real: 1 of 2 videos, 1 shown", "real, called fake: 2 of 2 videos, 2 shown"} < texts.keys()
+    assert not any("…" in text for text in texts)
     assert texts["a"][0] < page.shape[1] / 2 <= texts["b"][0]
     assert apart(texts.values())
+
+
+def test_a_side_without_mistakes_says_so():
+    _, texts = drawn(mistakes_figure([judged("a", 1, 0.02)], {}, of=[judged("a", 1, 0.02)], faces=2))
+    assert {"real, called fake: 0 of 0 videos, 0 shown", "none"} < texts.keys()
 
 
 def test_long_and_strange_names_fit_and_are_no_formulas():
