@@ -7,8 +7,8 @@ The rows are the pictures of benchmarks/forest.py, 13,984 of them as in the stud
 folds along people, then a fit of the largest forest on all rows. Its line holds everything from the first fold to the
 last tree, and the peak of the process with the pictures in it. Of scikit-learn a few trees are grown on the rows of one
 fold, by a RandomForestClassifier that was given the bytes as the study gave them; its line is the processor time of
-such a tree alone, without the copy in float32 that comes first, times the 20,000 trees of the search. The refit is left out of
-that line, and is in dfpipe's.
+such a tree alone, without the copy in float32 that comes first, times the 20,000 trees of the search. The refit is left
+out of that line, and is in dfpipe's.
 
 With --trees the largest forest is smaller and the others with it, for a look; the figures are of the seed's size only
 without. With --state what was measured is kept in a file and not measured again.
@@ -77,8 +77,8 @@ def main() -> None:
                 f"{searched['bytes'] / 1e9:.2f}",
             ),
         ],
-        note=f"A tree of scikit-learn's took {a_tree:.2f} s (median of {options.reference_trees}). Accuracy by faces of "
-        f"the sizes: {', '.join(f'{value:.3f}' for value in searched['accuracy'])}. Clock of the search and refit: "
+        note=f"A tree of scikit-learn's took {a_tree:.2f} s (median of {options.reference_trees}). Accuracy by faces: "
+        f"{', '.join(f'{value:.3f}' for value in searched['accuracy'])}. Clock of the search and refit: "
         f"{searched['clock']:,.0f} s. {machine()}",
         markdown=options.markdown,
     )

@@ -18,6 +18,7 @@ from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
 from tasks.train import (
     decide_promotion,
+    draw_sheets,
     evaluate,
     evaluate_by_identity,
     load_rows,
@@ -47,7 +48,8 @@ class Trained:
 def train(settings: Settings, at: str | None = None) -> Trained:
     """When it ends, MLflow has the grid search over all committed features, and the gate has decided on its best model.
 
-    With the run of an earlier training, over the features that this one read.
+    With the run of an earlier training, over the features that this one read. Sheets of faces that the settings
+    want are drawn beside the figures, of a training that stands too.
     """
     tracking = connect_tracking(settings)
     tables = open_tables(settings.store, settings.s3)
@@ -58,6 +60,7 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     fingerprint = training_fingerprint(usable, settings.train, faces_fingerprint=faces_fingerprint)
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
+        draw_sheets(tracking, finished.run_id, tables, usable, settings, faces_fingerprint)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         # Whoever made it may have died before the gate was asked.
         decision = decide_promotion(tracking, settings, finished.model_version)
@@ -75,6 +78,7 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     record = record_models(
         tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
     )
+    draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
     decision = decide_promotion(tracking, settings, record.model_version)
     return Trained(record, now=True, videos=len(catalog), decision=decision)

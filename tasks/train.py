@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from prefect import task
 
-from dfpipe import dataset, promotion, training
+from dfpipe import dataset, promotion, sheets, training
 from dfpipe.catalog import Video
 from dfpipe.decisions import Decision
 from dfpipe.engine import Engine
@@ -17,6 +17,7 @@ from tasks._options import TASK_OPTIONS
 
 __all__ = [
     "decide_promotion",
+    "draw_sheets",
     "evaluate",
     "evaluate_by_identity",
     "load_rows",
@@ -108,3 +109,13 @@ def record_models(
 def decide_promotion(tracking: Tracking, settings: Settings, version: str) -> Decision | None:
     """Ask the gate whether the model takes the champion's place, unless it was asked before."""
     return promotion.decide_promotion(settings, tracking, version)
+
+
+@task(name="draw sheets of faces", **TASK_OPTIONS)
+def draw_sheets(
+    tracking: Tracking, run_id: str, tables: Tables, catalog: pa.Table, settings: Settings, faces_fingerprint: str
+) -> int:
+    """Put sheets of faces beside the figures of a training, if the settings want any that it lacks."""
+    return sheets.draw_sheets(
+        tracking, run_id, tables, catalog, settings.train.evaluation.sheets, faces_fingerprint=faces_fingerprint
+    )

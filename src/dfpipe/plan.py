@@ -333,7 +333,7 @@ def feature_fingerprint(settings: FeatureSettings, faces_fingerprint: str) -> st
 def training_settings_hash(settings: TrainSettings, *, faces_fingerprint: str) -> str:
     """Return the hash of what a training depends on beside its rows: settings, code, and how rows are made."""
     features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.features]
-    return fingerprint("train settings", TRAIN_VERSION, settings, features)
+    return fingerprint("train settings", TRAIN_VERSION, settings.without_pictures(), features)
 
 
 def usable_videos(catalog: pa.Table, tables: Tables, *, faces_fingerprint: str) -> pa.Table:
@@ -373,7 +373,7 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
         for start in range(0, videos.num_rows, ROWS_AT_ONCE)
     ]
     features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.features]
-    return fingerprint("train", TRAIN_VERSION, settings, features, rows)
+    return fingerprint("train", TRAIN_VERSION, settings.without_pictures(), features, rows)
 
 
 ROWS_AT_ONCE = 16_384

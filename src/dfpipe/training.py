@@ -30,6 +30,7 @@ from dfpipe.plan import feature_fingerprint, training_settings_hash
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, TrainSettings
 from dfpipe.shards import Tables
+from dfpipe.sheets import sheets_stand
 from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
@@ -290,7 +291,9 @@ def connect_tracking(settings: Settings) -> Tracking:
 
 
 def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -> str | None:
-    """Say why a training with this fingerprint would be made; None where one stands. Nothing is made to find out.
+    """Say why a training with this fingerprint would be made, or drawn sheets of; None where one stands with all of it.
+
+    Nothing is made to find out.
 
     Raises
     ------
@@ -300,8 +303,10 @@ def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -
     tracking = find_store_tracking(settings)
     if tracking is None:
         return "never trained"
-    if find_finished(tracking, fingerprint) is not None:
-        return None
+    if (finished := find_finished(tracking, fingerprint)) is not None:
+        sheets = settings.train.evaluation.sheets
+        stands = sheets is None or sheets_stand(tracking, finished.run_id, sheets)
+        return None if stands else "only its sheets of faces"
     latest = latest_settings(tracking)
     if latest is None:
         return "never trained"

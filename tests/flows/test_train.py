@@ -5,7 +5,7 @@ import pytest
 
 from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import plan_faces
-from dfpipe.settings import PrefectSettings, load_settings
+from dfpipe.settings import PrefectSettings, SheetSettings, load_settings
 from dfpipe.shards import open_tables
 from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog, write_features
 from dfpipe.tracking import alias_version
@@ -66,6 +66,16 @@ def by(settings, **split):
     return settings.model_copy(update={"train": settings.train.model_copy(update={"split": changed})})
 
 
+def with_sheets(settings):
+    evaluation = settings.train.evaluation.model_copy(update={"sheets": SheetSettings()})
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"evaluation": evaluation})})
+
+
+def has_sheets(record, settings):
+    files = {file.path for file in connect_tracking(settings).client.list_artifacts(record.run_id)}
+    return {"examples_real.png", "examples_fake.png", "sheets.json"} <= files
+
+
 def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, settings, prefect_url):
     tracking, names = connect_tracking(settings), settings.mlflow
     first = train(by(settings, protocol="seed"))
@@ -90,5 +100,10 @@ def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, set
     again = train(by(settings, protocol="seed"))
     assert (again.now, again.record.run_id) == (False, seed.run_id)
     assert again.decision is None
+    # Faces that are asked for later are shown without training again.
+    assert not has_sheets(seed, settings)
+    shown = train(with_sheets(by(settings, protocol="seed")))
+    assert (shown.now, shown.record.run_id) == (False, seed.run_id)
+    assert has_sheets(seed, settings)
     assert alias_version(tracking, names.alias) == official.model_version
     assert alias_version(tracking, names.challenger_alias) is None

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,19 +24,21 @@ from dfpipe.models import candidates, search
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.promotion import promote, read_history
 from dfpipe.report import escape_markdown, make_report, report_folder, write_report
-from dfpipe.settings import GateSettings, load_settings
+from dfpipe.settings import BootstrapSettings, GateSettings, load_settings
 from dfpipe.shards import SCHEMAS, Tables, erase, open_tables
 from dfpipe.shards.upkeep import compact, vacuum
+from dfpipe.sheets import draw_sheets
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.synth import write_dataset
 from dfpipe.testing import BY
-from dfpipe.tracking import find_finished, forgotten_by, versions_in_use
+from dfpipe.tracking import find_finished, forgotten_by, lineage, versions_in_use
+from dfpipe.tracking import sheets as tracked
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*iCCP")]
 
 PERSON = "ffpp:000"
 """Who is forgotten: seen in a video of her own, and in fakes as target and as source."""
-STRICT = GateSettings(min_groups=10**6, samples=100)
+STRICT = GateSettings(min_groups=10**6, bootstrap=BootstrapSettings(samples=100))
 """Rules that let nobody pass, so that a champion is forced and has a reason."""
 
 
@@ -62,6 +65,7 @@ def make_settings(source, store, state, *more):
             "train.split.folds=2",
             "train.forest.n_estimators=[5]",
             "train.xgboost=null",
+            "train.evaluation.sheets={faces: 2}",
             *more,
         ],
         environ={},
@@ -168,7 +172,21 @@ def train(settings, at=None):
         faces_fingerprint=faces,
         tags=training.training_tags(tables, BY),
     )
+    draw(settings, record)
     return record, True
+
+
+def draw(settings, record):
+    """Draw the training's sheets, as the flow does after each; return how many were drawn."""
+    tables = open_tables(settings.store, settings.s3)
+    return draw_sheets(
+        training.connect_tracking(settings),
+        record.run_id,
+        tables,
+        steps.load_catalog(tables),
+        settings.train.evaluation.sheets,
+        faces_fingerprint=extract_fingerprint(settings.extract),
+    )
 
 
 def objects(settings):
@@ -208,7 +226,19 @@ def hers(settings):
     assert len(pictures) > len(ids)
     names = {PERSON, *ids, *(video.content_id for video in catalog)}
     names |= {escape_markdown(name) for name in names}
-    return ids, {*(name.encode() for name in names), *pictures}
+    return ids, {*(name.encode() for name in names), *pictures, *sheets(settings, ids).values()}
+
+
+def sheets(settings, ids):
+    """Return the bytes of every sheet in MLflow that shows one of these videos, by path."""
+    stored = objects(settings)
+    return {
+        str(PurePosixPath(path).with_name(name)): stored[str(PurePosixPath(path).with_name(name))]
+        for path, content in stored.items()
+        if path.endswith("/sheets.json")
+        for name, video_ids in json.loads(content)["sheets"].items()
+        if ids.intersection(video_ids)
+    }
 
 
 def others(settings, ids):
@@ -228,6 +258,7 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
     reason = f"sharper than ever on {PERSON}."
     promote(settings.model_copy(update={"gate": STRICT}), record.model_version, force=True, reason=reason)
     ids, needles = hers(settings)
+    assert {"examples_real.png", "examples_fake.png"} <= {PurePosixPath(path).name for path in sheets(settings, ids)}
     places = {"tables/faces", "tables/faces/_delta_log", "tables/claims", "tables/catalog", "reports/r", "registry"}
     assert places <= places_of(settings, needles)
     assert any(place.startswith("mlflow/") for place in places_of(settings, needles))
@@ -239,6 +270,11 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
 
     assert places_of(settings, needles) == set()
     assert others(settings, ids) == before
+    # What is drawn of the training from now on is without her.
+    assert draw(settings, record) > 0
+    assert draw(settings, record) == 0
+    assert any(path.endswith("/examples_fake.png") for path in objects(settings))
+    assert places_of(settings, needles) == set()
     # The log is still one that readers of every kind accept, at every version.
     for table in SCHEMAS:
         for version in range(tables.version(table) + 1):
@@ -366,6 +402,21 @@ def test_names_in_what_trainings_left_are_found_without_the_step_that_removes_th
     _, needles = hers(local)
     forget_without("artifacts", monkeypatch, local)
     assert {place.partition("/")[0] for place in places_of(local, needles)} == {"mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "instead"), [(lineage, "remove_sheets", lambda *_: 0), (tracked, "_write_shown", lambda *_: None)]
+)
+def test_sheets_that_show_her_are_found_without_the_step_that_takes_them_away(local, monkeypatch, room, name, instead):
+    train(local)
+    _, needles = hers(local)
+    with monkeypatch.context() as without:
+        without.setattr(room, name, instead)
+        forget(local, look_for(local, identities=[PERSON]))
+    assert {place.partition("/")[0] for place in places_of(local, needles)} == {"mlflow"}
+    # The next call makes it whole.
+    forget(local, look_for(local, identities=[PERSON]))
+    assert places_of(local, needles) == set()
 
 
 def test_without_the_list_the_next_run_brings_her_back(local, monkeypatch):

@@ -19,6 +19,8 @@ from urllib.request import urlopen
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from dfpipe.errors import ModelNotFoundError, ServiceError, StoreError
 from dfpipe.models import (
@@ -48,12 +50,17 @@ from dfpipe.settings import (
 )
 from dfpipe.storage import boto_environment
 from dfpipe.tracking import (
+    SHEETS,
+    Sheet,
     alias_version,
     find_finished,
     find_test_reads,
+    has_sheets,
     is_leaky,
     load_champion,
     open_tracking,
+    read_predictions,
+    record_sheets,
     record_training,
     remove_names,
     test_sha256,
@@ -301,6 +308,79 @@ def test_who_is_left_out_of_a_split_can_be_forgotten_too(training, state, tmp_pa
     text = Path(tracking.client.get_run(record.run_id).info.artifact_uri, "split.json").read_text()
     assert training.data.video_ids[3] not in text
     assert json.loads(text)["left_out_forgotten"] == 1
+
+
+def sheets_of(**shown):
+    return {f"{name}.png": Sheet(Figure(figsize=(1, 1)), video_ids) for name, video_ids in shown.items()}
+
+
+def stored(tracking, run_id):
+    folder = Path(tracking.client.get_run(run_id).info.artifact_uri)
+    return {file.name for file in folder.iterdir()} & {*SHEETS, "sheets.json"}, folder / "sheets.json"
+
+
+def test_sheets_take_the_place_of_earlier_ones_and_whom_they_show_is_on_record(recorded):
+    tracking, record, _ = recorded
+    run_id = record.run_id
+    assert not has_sheets(tracking, run_id, drawn_by="a")
+    record_sheets(tracking, run_id, sheets_of(examples_real=["r", "q", "r"], mistakes=["m"]), drawn_by="a")
+    names, file = stored(tracking, run_id)
+    assert names == {"examples_real.png", "mistakes.png", "sheets.json"}
+    assert json.loads(file.read_text())["sheets"] == {"examples_real.png": ["q", "r"], "mistakes.png": ["m"]}
+    assert [has_sheets(tracking, run_id, drawn_by=one) for one in "ab"] == [True, False]
+    record_sheets(tracking, run_id, sheets_of(examples_fake=["f"]), drawn_by="b")
+    assert stored(tracking, run_id)[0] == {"examples_fake.png", "sheets.json"}
+    assert [has_sheets(tracking, run_id, drawn_by=one) for one in "ab"] == [False, True]
+    # Broken off between the list and the pictures: the next run draws them.
+    (file.parent / "examples_fake.png").unlink()
+    assert not has_sheets(tracking, run_id, drawn_by="b")
+    assert set(read_predictions(tracking, run_id).column_names) >= {"video_id", "probability", "threshold", "group"}
+
+
+def test_no_picture_is_there_before_the_list_of_whom_it_shows(recorded, monkeypatch):
+    tracking, record, _ = recorded
+    upload, seen = tracking.client.log_artifacts, []
+    spy = lambda run_id, folder: seen.append(stored(tracking, run_id)[0]) or upload(run_id, folder)  # noqa: E731
+    monkeypatch.setattr(tracking.client, "log_artifacts", spy)
+    for drawn_by in "cd":
+        record_sheets(tracking, record.run_id, sheets_of(mistakes=["m"]), drawn_by=drawn_by)
+    assert seen == [{"sheets.json"}, {"sheets.json"}]
+
+
+@pytest.fixture
+def shown(state, tmp_path):
+    """A run with two sheets, one of them of somebody to forget: (tracking, run_id)."""
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "mlflow"))
+    run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
+    record_sheets(tracking, run_id, sheets_of(examples_real=["r"], mistakes=["her", "m"]), drawn_by="a")
+    return tracking, run_id
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_sheet_that_shows_somebody_forgotten_is_deleted_and_the_others_stay(shown, deleted):
+    tracking, run_id = shown
+    if deleted:
+        tracking.client.delete_run(run_id)
+    assert remove_names(tracking, {"nobody"}.__contains__) == 0
+    assert remove_names(tracking, {"her"}.__contains__) == 2
+    names, file = stored(tracking, run_id)
+    assert names == {"examples_real.png", "sheets.json"}
+    assert json.loads(file.read_text()) == {"drawn_by": "", "sheets": {"examples_real.png": ["r"]}}
+    assert not has_sheets(tracking, run_id, drawn_by="a"), "the next run draws the missing one without her"
+    assert remove_names(tracking, {"her"}.__contains__) == 0
+    file.unlink()
+    assert remove_names(tracking, {"nobody"}.__contains__) == 2, "nothing says whom it shows"
+    assert stored(tracking, run_id)[0] == {"sheets.json"}
+
+
+def test_a_sheet_that_cannot_be_deleted_is_an_error_and_keeps_her_name_for_the_next_time(shown, monkeypatch):
+    """A bucket answers well, and says within the answer that it deleted nothing."""
+    tracking, _ = shown
+    with monkeypatch.context() as refusing:
+        refusing.setattr(LocalArtifactRepository, "delete_artifacts", lambda *_: None)
+        with pytest.raises(StoreError, match=r"cannot delete mistakes\.png of run"):
+            remove_names(tracking, {"her"}.__contains__)
+    assert remove_names(tracking, {"her"}.__contains__) == 2
 
 
 def split_hash(artifacts):

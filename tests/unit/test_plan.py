@@ -1,6 +1,7 @@
 """The plan is an anti-join: what was done is never planned again, and nothing else is left out."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -375,6 +376,12 @@ def test_training_is_redone_for_another_way_of_judging(evaluation):
     assert training_fingerprint(catalog("a"), judged, faces_fingerprint="fp") != training_fingerprint(
         catalog("a"), TrainSettings(), faces_fingerprint="fp"
     )
+
+
+def test_no_training_is_redone_for_what_is_only_shown():
+    shown = TrainSettings(evaluation=EvaluationSettings.model_validate({"sheets": {"videos": 10}}))
+    for of in (partial(training_fingerprint, catalog("a")), training_settings_hash):
+        assert of(shown, faces_fingerprint="fp") == of(TrainSettings(), faces_fingerprint="fp")
 
 
 def test_training_is_redone_where_videos_are_parted_otherwise():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,9 +159,13 @@ def test_training_is_told_by_what_it_was_trained_with_last(places, tmp_path):
     stage = make_plan(other)[3]
     assert (stage.todo, stage.kept, stage.reasons) == (1, 0, {"grid or settings changed": 1})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfpipe.training.find_finished", lambda _tracking, _fingerprint: "a training")
+        patch.setattr("dfpipe.training.find_finished", lambda _tracking, _fingerprint: SimpleNamespace(run_id="a run"))
         stage = make_plan(settings)[3]
-    assert (stage.todo, stage.kept, stage.reasons) == (0, 1, {})
+        assert (stage.todo, stage.kept, stage.reasons) == (0, 1, {})
+        with_sheets = settings_of(places, **{"mlflow.tracking_uri": address, "train.evaluation.sheets": {}})
+        for stands, reasons in ((False, {"only its sheets of faces": 1}), (True, {})):
+            patch.setattr("dfpipe.training.sheets_stand", lambda *_, stands=stands: stands)
+            assert make_plan(with_sheets)[3].reasons == reasons
 
 
 def test_features_of_what_was_settled_and_not_committed_are_to_do(settings, monkeypatch):

@@ -33,6 +33,15 @@ from dfpipe.models.search import (
     run_here,
     search,
 )
+from dfpipe.models.sheets import (
+    Crops,
+    JudgedVideo,
+    evenly_along,
+    examples_figure,
+    mistakes_figure,
+    pick_examples,
+    pick_mistakes,
+)
 from dfpipe.models.specs import Candidate, build, candidates, fit, upsampled
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import (
@@ -51,10 +60,12 @@ __all__ = [
     "Candidate",
     "CandidateResult",
     "ColumnBlock",
+    "Crops",
     "Evaluation",
     "FoldResult",
     "FoldTask",
     "Interval",
+    "JudgedVideo",
     "Kind",
     "ModelKind",
     "Preprocessing",
@@ -72,6 +83,8 @@ __all__ = [
     "check_disjoint",
     "classification_text",
     "confusion_figure",
+    "evenly_along",
+    "examples_figure",
     "fit",
     "fit_bytes",
     "fit_rule",
@@ -82,8 +95,11 @@ __all__ = [
     "importance_figure",
     "intervals",
     "load_estimator",
+    "mistakes_figure",
     "model_card",
     "on_two_sides",
+    "pick_examples",
+    "pick_mistakes",
     "pr_figure",
     "predict_proba",
     "random_rows",

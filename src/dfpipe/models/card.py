@@ -81,6 +81,9 @@ def model_card(
         "",
         "The more often the same videos are scored, the more the choice between trainings fits them by chance.",
         "",
+        "Faces of some of these videos stand beside this card only where `train.evaluation.sheets` asked for them: "
+        "`examples_real.png`, `examples_fake.png`, `mistakes.png`. They are for those who may see the videos.",
+        "",
         "## From score to verdict",
         f"The score of a video is the mean probability over its faces. Calibration: {_calibration(evaluation)}. "
         f"Called fake from {rule.threshold:.4g} on ({_chosen(evaluation)}). Neither has seen a held-out video.",

@@ -13,6 +13,7 @@ from dfpipe.settings.evaluation import (
     EvaluationSettings,
     FalseAlarmThreshold,
     FixedThreshold,
+    SheetSettings,
     ThresholdSettings,
 )
 from dfpipe.settings.extract import (
@@ -138,6 +139,7 @@ __all__ = [
     "Selection",
     "Settings",
     "SharpnessSettings",
+    "SheetSettings",
     "SpectrumSettings",
     "SplitProtocol",
     "SplitSettings",

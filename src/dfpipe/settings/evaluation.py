@@ -1,6 +1,6 @@
 """How a model is judged on held-out videos, and how its scores become verdicts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ __all__ = [
     "EvaluationSettings",
     "FalseAlarmThreshold",
     "FixedThreshold",
+    "SheetSettings",
     "ThresholdSettings",
 ]
 
@@ -60,6 +61,17 @@ class BootstrapSettings(Section):
     """Seed of the draws."""
 
 
+class SheetSettings(Section):
+    """Sheets of face crops of held-out videos: examples of both classes, and the worst mistakes."""
+
+    videos: int = Field(24, ge=2, le=60)
+    """Most videos on a sheet; half of those on the sheet of mistakes are fake ones called real."""
+    faces: int = Field(4, ge=1, le=8)
+    """Most faces of each video on the sheet of mistakes, evenly along time."""
+    seed: int = 42
+    """Seed of the draw of examples."""
+
+
 class EvaluationSettings(Section):
     """How a model is judged, and how its scores become verdicts."""
 
@@ -71,3 +83,11 @@ class EvaluationSettings(Section):
     """Intervals of every figure."""
     by: list[ByColumn] = Field(["dataset", "manipulation", "compression"])
     """Columns for each value of which figures are given apart."""
+    sheets: SheetSettings | None = None
+    """Sheets of faces beside the figures; null draws none. Off unless asked for: everybody who can open MLflow sees
+    them, and people, or the terms of a data set, may have allowed that to fewer. No model depends on them, so that a
+    training that stands gets its sheets in the next run, in seconds, without being made again."""
+
+    def without_pictures(self) -> Self:
+        """Return the same settings without what is only shown: no figure and no model depends on it."""
+        return self.model_copy(update={"sheets": None})

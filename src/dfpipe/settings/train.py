@@ -1,6 +1,6 @@
 """What a training is made of: feature sets, a split, and the candidates of the search."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,10 @@ class TrainSettings(Section):
     """How the best are judged, and how scores become verdicts."""
     seed: int = 42
     """Seed of every model."""
+
+    def without_pictures(self) -> Self:
+        """Return the same settings without what is only shown."""
+        return self.model_copy(update={"evaluation": self.evaluation.without_pictures()})
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "TrainSettings":

@@ -18,13 +18,16 @@ from dfpipe.tracking.lineage import (
 )
 from dfpipe.tracking.reads import TestRead, find_test_reads, note_test_read, test_sha256
 from dfpipe.tracking.registry import alias_version, load_champion, run_of
+from dfpipe.tracking.sheets import SHEETS, Sheet, has_sheets, read_predictions, record_sheets
 from dfpipe.tracking.training import SETTINGS_TAG, TrainingRecord, find_finished, latest_settings, record_training
 
 __all__ = [
     "READ_BY_TRAINING",
     "SETTINGS_TAG",
+    "SHEETS",
     "AffectedTraining",
     "HeldOut",
+    "Sheet",
     "TestRead",
     "Tracking",
     "TrainingRecord",
@@ -35,6 +38,7 @@ __all__ = [
     "find_tracking",
     "find_trainings",
     "forgotten_by",
+    "has_sheets",
     "is_carried_out",
     "is_leaky",
     "latest_settings",
@@ -43,7 +47,9 @@ __all__ = [
     "note_test_read",
     "open_tracking",
     "read_held_out",
+    "read_predictions",
     "record_cross",
+    "record_sheets",
     "record_training",
     "remove_names",
     "run_of",

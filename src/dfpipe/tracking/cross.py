@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dfpipe.models.cross import CrossMatrix, cross_figure
+from dfpipe.tracking.artifacts import SPLIT_FILE
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.lineage import LEAKY_TAG
 from dfpipe.tracking.registry import artifact_errors
@@ -78,7 +79,7 @@ def record_cross(tracking: Tracking, matrix: CrossMatrix, *, split_json: str, ta
             ):
                 cross_figure(matrix).savefig(Path(scratch, "cross.png"), dpi=110)
                 Path(scratch, "cross.json").write_text(json.dumps(asdict(matrix), indent=1) + "\n", encoding="utf-8")
-                Path(scratch, "split.json").write_text(split_json, encoding="utf-8")
+                Path(scratch, SPLIT_FILE).write_text(split_json, encoding="utf-8")
                 tracking.client.log_artifacts(run_id, scratch)
             status = "FINISHED"
         finally:

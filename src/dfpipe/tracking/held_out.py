@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from dfpipe.errors import ModelNotFoundError
 from dfpipe.shards.schemas import Table
+from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE, artifact_copy
 from dfpipe.tracking.connection import Tracking, tracking_errors
-from dfpipe.tracking.lineage import PREDICTIONS_FILE, SPLIT_FILE, run_artifact, versions_of
+from dfpipe.tracking.lineage import versions_of
 from dfpipe.tracking.registry import find_version
 
 __all__ = ["HeldOut", "read_held_out"]
@@ -73,9 +74,9 @@ def read_held_out(tracking: Tracking, version: str, *, store: str) -> HeldOut:
         )
     versions = versions_of(tracking, found.run_id, store=store)
     with tracking_errors("read a run from", tracking.uri):
-        with run_artifact(tracking, found.run_id, SPLIT_FILE) as file:
+        with artifact_copy(tracking, found.run_id, SPLIT_FILE) as file:
             split = json.loads(file.read_bytes()) if file is not None else None
-        with run_artifact(tracking, found.run_id, PREDICTIONS_FILE) as file:
+        with artifact_copy(tracking, found.run_id, PREDICTIONS_FILE) as file:
             rows = pq.read_table(file).to_pydict() if file is not None else None
     if split is None or rows is None:
         missing = SPLIT_FILE if split is None else PREDICTIONS_FILE

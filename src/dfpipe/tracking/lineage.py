@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +11,10 @@ import pyarrow.parquet as pq
 
 from dfpipe.errors import ModelNotFoundError
 from dfpipe.shards.schemas import SCHEMAS, Table
+from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE, artifact_copy, artifact_names
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.registry import artifact_errors
+from dfpipe.tracking.sheets import remove_sheets
 
 __all__ = [
     "FORGOTTEN_TAG",
@@ -26,7 +26,6 @@ __all__ = [
     "is_leaky",
     "mark_training",
     "remove_names",
-    "run_artifact",
     "versions_in_use",
     "versions_of",
     "versions_tags",
@@ -41,7 +40,6 @@ READ_BY_TRAINING: tuple[Table, ...] = ("catalog", "videos", "features")
 
 VERSION_TAG = "dfpipe.version."
 STORE_TAG = "dfpipe.store"
-SPLIT_FILE, PREDICTIONS_FILE = "split.json", "predictions.parquet"
 SIDES = ("train", "val", "test")
 RUNS_PER_REQUEST = 1000
 
@@ -157,7 +155,7 @@ def find_trainings(tracking: Tracking, is_meant: Callable[[str], bool]) -> list[
     found = []
     with tracking_errors("search", tracking.uri):
         for run in _trainings(tracking):
-            with run_artifact(tracking, run.info.run_id, SPLIT_FILE) as file:
+            with artifact_copy(tracking, run.info.run_id, SPLIT_FILE) as file:
                 split = json.loads(file.read_bytes()) if file is not None else {}
             # By random rows a video stands on several sides.
             videos = sum(map(is_meant, {video_id for side in SIDES for video_id in split.get(side, {})}))
@@ -210,26 +208,32 @@ def forgotten_by(tracking: Tracking, name: str, version: str) -> str | None:
 
 
 def remove_names(tracking: Tracking, is_meant: Callable[[str], bool]) -> int:
-    """Take videos out of the splits and predictions that trainings left; return the number of files rewritten.
+    """Take videos out of all that trainings left; return the number of files changed.
 
-    The hash of the split stays on record as it was.
+    Splits and predictions are rewritten, sheets that show one are taken away. The hash of the split stays on record as
+    it was.
 
     Raises
     ------
     ServiceError, StoreError
         MLflow or its artifacts cannot be read or written.
     """
-    rewritten = 0
+    changed = 0
     with tracking_errors("rewrite artifacts in", tracking.uri):
         for run in _runs(tracking, ""):
             run_id = run.info.run_id
+            names = artifact_names(tracking, run_id)
+            # Pictures first: only the list beside them tells whom they show.
+            changed += remove_sheets(tracking, run_id, names, is_meant)
             for name, rewrite in ((SPLIT_FILE, _without_in_split), (PREDICTIONS_FILE, _without_in_predictions)):
-                with run_artifact(tracking, run_id, name) as file:
+                if name not in names:
+                    continue
+                with artifact_copy(tracking, run_id, name) as file:
                     if file is not None and rewrite(file, is_meant):
                         with artifact_errors("write", f"{name} of run {run_id}"):
                             tracking.client.log_artifact(run_id, str(file))
-                        rewritten += 1
-    return rewritten
+                        changed += 1
+    return changed
 
 
 def _without_in_split(file: Path, is_meant: Callable[[str], bool]) -> bool:
@@ -253,16 +257,6 @@ def _without_in_predictions(file: Path, is_meant: Callable[[str], bool]) -> bool
     if changed:
         pq.write_table(kept, file)
     return changed
-
-
-@contextmanager
-def run_artifact(tracking: Tracking, run_id: str, name: str) -> Iterator[Path | None]:
-    """Have a copy of a run's file while the block runs; None where the run has no such file."""
-    with TemporaryDirectory(prefix="dfpipe-") as folder:
-        with artifact_errors("read", f"{name} of run {run_id}"):
-            names = {file.path for file in tracking.client.list_artifacts(run_id)}
-            copy = Path(tracking.client.download_artifacts(run_id, name, folder)) if name in names else None
-        yield copy
 
 
 def _trainings(tracking: Tracking) -> Iterator[Any]:

@@ -35,6 +35,7 @@ from dfpipe.models.search import CandidateResult, SearchResult
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
+from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE
 from dfpipe.tracking.connection import Tracking, tracking_errors
 from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.reads import find_test_reads, test_sha256
@@ -201,7 +202,7 @@ def record_training(
             leaky=split.leaky,
         )
         Path(folder, "model_card.md").write_text(card, encoding="utf-8")
-        Path(folder, "split.json").write_text(split_json, encoding="utf-8")
+        Path(folder, SPLIT_FILE).write_text(split_json, encoding="utf-8")
         _upload(tracking, run_id, folder)
         version = register_model(
             tracking,
@@ -459,7 +460,7 @@ def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Prepr
     _save(folder / "importance.png", importance_figure(evaluation, preprocessing))
     (folder / "classification_report.txt").write_text(classification_text(evaluation), encoding="utf-8")
     (folder / "verdict_rule.json").write_text(evaluation.rule.to_json(), encoding="utf-8")
-    pq.write_table(_predictions(evaluation), folder / "predictions.parquet")
+    pq.write_table(_predictions(evaluation), folder / PREDICTIONS_FILE)
     pq.write_table(_figures_by(evaluation), folder / "figures_by.parquet")
 
 
