@@ -67,11 +67,12 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.split import SplitProtocol, SplitSettings
-from dfpipe.settings.train import TrainSettings
+from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
+from dfpipe.settings.train import THUMBNAILS, TrainSettings
 
 __all__ = [
     "STAGES",
+    "THUMBNAILS",
     "BalancedThreshold",
     "BootstrapSettings",
     "ByColumn",
@@ -88,6 +89,7 @@ __all__ = [
     "EvaluationSettings",
     "EverySampling",
     "ExtractSettings",
+    "FaceDuplicateSettings",
     "FaceFeatureSettings",
     "FaceVideoSettings",
     "FalseAlarmThreshold",

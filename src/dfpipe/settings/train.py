@@ -10,7 +10,10 @@ from dfpipe.settings.models import ForestSettings, XgboostSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.split import SplitSettings
 
-__all__ = ["TrainSettings"]
+__all__ = ["THUMBNAILS", "TrainSettings"]
+
+THUMBNAILS = PixelsSettings(size_px=32, channels="luma")
+"""The feature set by which copies of the same footage are known."""
 
 
 class TrainSettings(Section):
@@ -31,6 +34,12 @@ class TrainSettings(Section):
     """How the best are judged, and how scores become verdicts."""
     seed: int = 42
     """Seed of every model."""
+
+    @property
+    def needed_features(self) -> list[FeatureSettings]:
+        """The feature sets that must stand in the store: those that models see, and what the split looks at."""
+        looked_at = [] if self.split.face_duplicates is None or THUMBNAILS in self.features else [THUMBNAILS]
+        return [*self.features, *looked_at]
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "TrainSettings":
