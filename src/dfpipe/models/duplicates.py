@@ -6,9 +6,9 @@ same person filmed another time is not looked for: whether two pictures are of o
 A face is described by the lowest frequencies of its grey thumbnail (a perceptual hash before it is cut down to bits),
 and two faces are compared by the distance of the descriptions. Only those are compared that fall into one bucket of
 one of several tables: a bucket is made of the sides of random planes on which a description lies (Charikar, STOC 2002),
-so that few faces share one that are not alike, and two videos of the same footage hardly miss each other in all tables
-with all their faces. Everything is counted in whole numbers, and the planes are the same for every set: equal
-thumbnails give equal pairs on every machine, whatever else is there and in whatever order it comes.
+so that few faces share one that are not alike, and two videos of the same footage seldom miss each other in all tables
+with all their faces (docs/splits.md has the share). Everything is counted in whole numbers, and the planes are the same
+for every set: equal thumbnails give equal pairs on every machine, whatever else is there and in whatever order it comes.
 """
 
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ SHIFTS_PX = (-1, 0, 1)
 FREQUENCIES = 8
 """Of either axis, from 0 half cycles a window."""
 
-TABLES, PLANES = 8, 48
+TABLES, PLANES = 12, 48
 """Tables of buckets, and planes that make a bucket. Two faces 0.15 apart lie on the same side of 48 planes in one case
-of ten, and have 8 tables times the faces of their videos for it; two that are 0.7 apart in one of 250,000."""
+of ten, and have 12 tables times the faces of their videos for it; two that are 0.7 apart in one of 250,000."""
 
 UNIT = 2**13
 """Length of a description."""
