@@ -8,7 +8,7 @@ and two faces are compared by the distance of the descriptions. Only those are c
 one of several tables: a bucket is made of the sides of random planes on which a description lies (Charikar, STOC 2002),
 so that few faces share one that are not alike, and two videos of the same footage seldom miss each other in all tables
 with all their faces (docs/splits.md has the share). Everything is counted in whole numbers, and the planes are the same
-for every set: equal thumbnails give equal pairs on every machine, whatever else is there and in whatever order it comes.
+for every set: equal thumbnails give equal pairs on every machine, whatever else is there and in whatever order.
 """
 
 from collections.abc import Iterator
