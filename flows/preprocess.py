@@ -63,7 +63,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         return done
 
     plan = plan_faces(catalog, tables, settings, selection=selection)
-    stages = [plan.fingerprint, *(feature_fingerprint(one, plan.fingerprint) for one in settings.train.features)]
+    stages = [plan.fingerprint, *(feature_fingerprint(one, plan.fingerprint) for one in settings.train.needed_features)]
     # What the plan calls settled stays so, however it ended: a run does what `dfpipe plan` says.
     finish_commits(tables, stages, by)
     done.extracted = plan.todo.num_rows
@@ -108,7 +108,7 @@ def features_to_do(settings: Settings, tables: Tables, faces: FacesPlan, until: 
     """Return the plans of the feature sets that lack something."""
     plans = plan_features(
         tables,
-        settings.train.features if until != "faces" else [],
+        settings.train.needed_features if until != "faces" else [],
         faces_fingerprint=faces.fingerprint,
         videos_per_shard=settings.videos_per_shard,
     )

@@ -33,7 +33,12 @@ def load_rows(
 ) -> tuple[list[Video], TrainingData]:
     """Read the committed feature rows with their labels and people, one a face or one a video."""
     return dataset.load_training_data(
-        catalog, tables, settings.train.features, faces_fingerprint=faces_fingerprint, rows=settings.train.rows
+        catalog,
+        tables,
+        settings.train.features,
+        faces_fingerprint=faces_fingerprint,
+        rows=settings.train.rows,
+        face_duplicates=settings.train.split.face_duplicates,
     )
 
 

@@ -69,6 +69,7 @@ def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Cross
         settings.train.features,
         faces_fingerprint=extract_fingerprint(settings.extract),
         rows=settings.train.rows,
+        face_duplicates=settings.train.split.face_duplicates,
     )
     split = split_by_identity(videos, data, settings.train.split)
     kinds = kinds_of(videos, data, by)

@@ -1,5 +1,6 @@
 """Committed feature rows joined with the catalog's labels and people, as the arrays that models learn from."""
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,15 +10,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dfpipe.catalog import Video, find_videos, to_videos
+from dfpipe.engine import usable_cores
 from dfpipe.errors import TrainingDataError
 from dfpipe.features import block_names
-from dfpipe.models import ColumnBlock, TrainingData, identity_groups
+from dfpipe.models import ColumnBlock, FaceJoins, TrainingData, identity_groups, join_groups
 from dfpipe.models.data import FeatureMatrix
+from dfpipe.models.duplicates import duplicate_videos
 from dfpipe.plan import feature_fingerprint, usable_videos
-from dfpipe.settings import FeatureSettings
+from dfpipe.settings import THUMBNAILS, FaceDuplicateSettings, FeatureSettings
 from dfpipe.shards import Tables
 
 __all__ = ["Rows", "describe_videos", "join_features", "load_training_data"]
+
+_log = logging.getLogger(__name__)
 
 Rows = Literal["face", "video"]
 """What a row stands for."""
@@ -33,6 +38,7 @@ def load_training_data(
     *,
     faces_fingerprint: str,
     rows: Rows = "face",
+    face_duplicates: FaceDuplicateSettings | None = None,
 ) -> tuple[list[Video], TrainingData]:
     """Read the feature rows of every usable video.
 
@@ -51,6 +57,8 @@ def load_training_data(
         Which crops the features were computed from.
     rows
         One row for each face, as the store has them, or one for each video, see `describe_videos`.
+    face_duplicates
+        When two videos show the same pictures of a face, so that they are of one group; None asks names alone.
 
     Returns
     -------
@@ -86,20 +94,46 @@ def load_training_data(
         owner = video
         blocks.append(_matrix(pinned, fingerprint, position))
     assert owner is not None  # noqa: S101 - the settings refuse an empty list of feature sets
+    videos = to_videos(usable)
+    # The same bytes under two names are one thing to learn, whoever they say is in them.
+    groups = people = identity_groups([(*video.identities, video.content_id) for video in videos])
+    pairs = None
+    if face_duplicates is not None:
+        fingerprint = feature_fingerprint(THUMBNAILS, faces_fingerprint)
+        video, position = _places(pinned, fingerprint, usable)
+        if not np.array_equal(owner, video):
+            raise TrainingDataError(
+                f"train.split.face_duplicates compares thumbnails of faces; of {len(owner)} there are {len(video)}; "
+                "run `dfpipe run --until features` to compute what is missing"
+            )
+        pairs = duplicate_videos(
+            np.ascontiguousarray(_matrix(pinned, fingerprint, position)),
+            owner,
+            people,
+            max_distance=face_duplicates.max_distance,
+            min_share=face_duplicates.min_share,
+            workers=usable_cores(),
+        )
+        groups = join_groups(people, pairs)
+        _log.info(
+            "%d pairs of videos show the same faces: %d groups of people are %d",
+            len(pairs),
+            people.max() + 1,
+            groups.max() + 1,
+        )
     if rows == "video":
         blocks = [describe_videos(block, owner) for block in blocks]
         owner = np.unique(owner)
     X, columns = join_features(blocks, names)
-    videos = to_videos(usable)
     labels = np.array([video.label == "fake" for video in videos], np.int8)
     data = TrainingData(
         X=X,
         y=labels[owner],
         video=owner,
         video_ids=tuple(video.video_id for video in videos),
-        # The same bytes under two names are one thing to learn, whoever they say is in them.
-        groups=identity_groups([(*video.identities, video.content_id) for video in videos]),
+        groups=groups,
         columns=columns,
+        face_joins=None if pairs is None else FaceJoins(pairs, people),
     )
     return videos, data
 

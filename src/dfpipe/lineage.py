@@ -46,7 +46,7 @@ def tables_as_of(tables: Tables, tracking: Tracking, run_id: str, settings: Sett
     """
     versions = versions_of(tracking, run_id, store=tables.url)
     faces = extract_fingerprint(settings.extract)
-    features = {feature_fingerprint(feature, faces) for feature in settings.train.features}
+    features = {feature_fingerprint(feature, faces) for feature in settings.train.needed_features}
     for table, version in versions.items():
         # The catalog has no partitions.
         needed = {"videos": {faces}, "features": features}.get(table, {None})

@@ -332,7 +332,7 @@ def feature_fingerprint(settings: FeatureSettings, faces_fingerprint: str) -> st
 
 def training_settings_hash(settings: TrainSettings, *, faces_fingerprint: str) -> str:
     """Return the hash of what a training depends on beside its rows: settings, code, and how rows are made."""
-    features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.features]
+    features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.needed_features]
     return fingerprint("train settings", TRAIN_VERSION, settings.without_pictures(), features)
 
 
@@ -372,7 +372,7 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
         fingerprint(learned_from.slice(start, ROWS_AT_ONCE).to_pydict())
         for start in range(0, videos.num_rows, ROWS_AT_ONCE)
     ]
-    features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.features]
+    features = [feature_fingerprint(feature, faces_fingerprint) for feature in settings.needed_features]
     return fingerprint("train", TRAIN_VERSION, settings.without_pictures(), features, rows)
 
 

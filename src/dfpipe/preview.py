@@ -111,7 +111,7 @@ def _stages(settings: Settings, selection: Selection) -> Iterator[StagePlan]:
 
     features = plan_features(
         tables,
-        settings.train.features,
+        settings.train.needed_features,
         faces_fingerprint=faces.fingerprint,
         videos_per_shard=settings.videos_per_shard,
     )

@@ -6,7 +6,8 @@ The catalog has read the data sets' official lists; nothing is read here.
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -86,7 +87,11 @@ def split_by_identity(videos: Sequence[Video], data: TrainingData, settings: Spl
         One class only, or fewer groups than the division takes.
     """
     labels, strata = data.video_labels, _strata(videos)
-    train, test = split_groups(data.groups, labels, test_fraction=settings.held_out, seed=settings.seed, strata=strata)
+    _warn_of_chains(data, settings)
+    with _face_duplicates_named(data):
+        train, test = split_groups(
+            data.groups, labels, test_fraction=settings.held_out, seed=settings.seed, strata=strata
+        )
     folds = _folds_inside(videos, data, settings, train)
     _check(videos, data, train, test)
     return _as_rows(data, train, test, folds)
@@ -168,9 +173,15 @@ def _split_officially(videos: Sequence[Video], data: TrainingData, settings: Spl
 def _folds_inside(
     videos: Sequence[Video], data: TrainingData, settings: SplitSettings, train: Videos
 ) -> list[tuple[Videos, Videos]]:
-    folds = grouped_folds(
-        data.groups, data.video_labels, folds=settings.folds, seed=settings.seed, videos=train, strata=_strata(videos)
-    )
+    with _face_duplicates_named(data):
+        folds = grouped_folds(
+            data.groups,
+            data.video_labels,
+            folds=settings.folds,
+            seed=settings.seed,
+            videos=train,
+            strata=_strata(videos),
+        )
     for learnt, valid in folds:
         _check(videos, data, learnt, valid)
     return folds
@@ -185,6 +196,7 @@ def _check(
         groups=data.groups,
         identities=[video.identities for video in videos],
         contents=[video.content_id for video in videos],
+        face_pairs=None if data.face_joins is None else data.face_joins.pairs,
         video_ids=data.video_ids,
         advice=advice,
     )
@@ -206,7 +218,42 @@ def _on_two_sides(videos: Sequence[Video], data: TrainingData, left: Videos, rig
         groups=data.groups,
         identities=[video.identities for video in videos],
         contents=[video.content_id for video in videos],
+        face_pairs=None if data.face_joins is None else data.face_joins.pairs,
     )
+
+
+@contextmanager
+def _face_duplicates_named(data: TrainingData) -> Iterator[None]:
+    """Say of groups that cannot be divided how many there were before faces joined them."""
+    try:
+        yield
+    except TrainingDataError as error:
+        if data.face_joins is None or not len(data.face_joins.pairs):
+            raise
+        before, now = (len(np.unique(groups)) for groups in (data.face_joins.people, data.groups))
+        largest = np.bincount(data.groups).max()
+        raise TrainingDataError(
+            f"{error}; face duplicates made {now} groups of {before}, the largest of {largest} of {len(data.groups)} "
+            "videos: if these are no copies, lower train.split.face_duplicates.max_distance or set "
+            "train.split.face_duplicates to null"
+        ) from error
+
+
+def _warn_of_chains(data: TrainingData, settings: SplitSettings) -> None:
+    """Warn where faces chained so many videos to one group that it is larger than a side or a fold should be."""
+    if data.face_joins is None or not len(data.face_joins.pairs):
+        return
+    joined = np.unique(data.groups[data.face_joins.pairs])
+    largest = int(np.bincount(data.groups)[joined].max())
+    share = min(settings.held_out, (1 - settings.held_out) / settings.folds)
+    if largest > share * len(data.groups):
+        _log.warning(
+            "face duplicates joined %d of %d videos to one group, more than a side or a fold should have (%.0f %%); if "
+            "these are no copies, lower train.split.face_duplicates.max_distance",
+            largest,
+            len(data.groups),
+            100 * share,
+        )
 
 
 def _strata(videos: Sequence[Video]) -> list[str]:

@@ -27,6 +27,7 @@ from dfpipe.models import (
     KINDS,
     Candidate,
     ColumnBlock,
+    FaceJoins,
     Preprocessing,
     Split,
     TrainingData,
@@ -381,6 +382,21 @@ def test_a_sheet_that_cannot_be_deleted_is_an_error_and_keeps_her_name_for_the_n
         with pytest.raises(StoreError, match=r"cannot delete mistakes\.png of run"):
             remove_names(tracking, {"her"}.__contains__)
     assert remove_names(tracking, {"her"}.__contains__) == 2
+
+
+def test_who_looks_like_somebody_can_be_forgotten_too(training, state, tmp_path):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "mlflow"))
+    joins = FaceJoins(np.array([[0, 3], [2, 3]], np.int32), training.data.groups)
+    data = replace(training.data, face_joins=joins)
+    record = record_training(tracking, **training.arguments | {"data": data}, fingerprint="1" * 16, tags={})
+    run = tracking.client.get_run(record.run_id)
+    assert run.data.tags["dfpipe.face_duplicates"] == "2"
+    file = Path(run.info.artifact_uri, "split.json")
+    names = data.video_ids
+    assert file.read_text().count(f'"{names[3]}"') == 3
+    remove_names(tracking, {names[3]}.__contains__)
+    assert names[3] not in file.read_text()
+    assert "looks_like" in file.read_text()
 
 
 def split_hash(artifacts):

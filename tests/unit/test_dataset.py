@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from dfpipe.dataset import describe_videos, join_features, load_training_data
 from dfpipe.errors import TrainingDataError
 from dfpipe.plan import plan_faces
-from dfpipe.settings import PixelsSettings, ResidualSettings, S3Settings, Settings
+from dfpipe.settings import THUMBNAILS, FaceDuplicateSettings, PixelsSettings, ResidualSettings, S3Settings, Settings
 from dfpipe.shards import Tables, open_tables
 from dfpipe.testing import as_catalog, finish_faces, make_video, write_features
 
@@ -132,6 +132,29 @@ def test_the_same_bytes_under_two_names_stay_together(store):
     rows = [(video.video_id, video.content_id, 0, [1]) for video in catalog]
     write_features(tables, PIXELS, rows, faces_fingerprint=stage)
     assert load(store, catalog=catalog, features=[PIXELS])[1].groups.tolist() == [0, 0, 0, 0]
+
+
+def test_videos_that_look_the_same_are_one_group(store):
+    tables, stage = store
+    catalog = [*CATALOG, make_video("e", "ce")]
+    finish_faces(tables, plan_faces(as_catalog(catalog), tables, Settings()))
+    rng = np.random.default_rng(0)
+    looks = {name: rng.integers(0, 256, (4, 4)).repeat(8, 0).repeat(8, 1).ravel() for name in "abcd"}
+    looks["e"] = looks["d"] // 2 + 60
+    pixels = [(name, "c" + name, frame, [1]) for name in looks for frame in (0, 30)]
+    write_features(tables, PIXELS, pixels, faces_fingerprint=stage)
+    faces = [(name, "c" + name, frame, look.tolist()) for name, look in looks.items() for frame in (0, 30)]
+    write_features(tables, THUMBNAILS, faces[:1:-1], faces_fingerprint=stage)
+    compared = {"catalog": catalog, "features": [PIXELS], "face_duplicates": FaceDuplicateSettings()}
+    with pytest.raises(TrainingDataError, match="of 10 there are 8; run `dfpipe run --until features`"):
+        load(store, **compared)
+    write_features(tables, THUMBNAILS, faces[:2], faces_fingerprint=stage)
+    for rows in ("face", "video"):
+        _, data = load(store, **compared, rows=rows)
+        assert data.groups.tolist() == [0, 0, 0, 1, 1]
+        assert data.face_joins.pairs.tolist() == [[3, 4]]
+        assert data.face_joins.people.tolist() == [0, 0, 0, 1, 2]
+    assert load(store, catalog=catalog, features=[PIXELS])[1].face_joins is None
 
 
 def test_no_usable_video_at_all(store):

@@ -358,6 +358,25 @@ def test_training_is_redone_for_another_split():
     assert len(prints) == 5
 
 
+def test_comparing_faces_makes_another_training_and_leaves_all_others_as_they_were():
+    prints = {
+        (
+            training_fingerprint(catalog("a"), TrainSettings.model_validate({"split": split}), faces_fingerprint="fp"),
+            training_settings_hash(TrainSettings.model_validate({"split": split}), faces_fingerprint="fp"),
+        )
+        for split in (
+            {},
+            {"face_duplicates": None},
+            {"face_duplicates": {}},
+            {"face_duplicates": {"max_distance": 0.1}},
+            {"face_duplicates": {"min_share": 0.9}},
+        )
+    }
+    assert len(prints) == 4
+    # Off, it is in no dump, so that hashes are those of trainings made before there was a choice.
+    assert "face_duplicates" not in TrainSettings().model_dump_json()
+
+
 @pytest.mark.parametrize(
     "evaluation",
     [

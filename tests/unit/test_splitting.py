@@ -3,13 +3,14 @@
 import hashlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from dfpipe.errors import TrainingDataError
-from dfpipe.models import ColumnBlock, TrainingData, identity_groups, split_record
-from dfpipe.settings import SplitSettings
+from dfpipe.models import ColumnBlock, FaceJoins, TrainingData, identity_groups, join_groups, split_record
+from dfpipe.settings import FaceDuplicateSettings, SplitSettings
 from dfpipe.splitting import official_sides, split_by_identity, split_videos
 from dfpipe.testing import make_video
 
@@ -246,3 +247,80 @@ def test_a_moved_video_is_another_split():
         )
     }
     assert len(texts) == 4
+
+
+def with_faces(data, *pairs):
+    """Return the same where faces join pairs of videos, by name."""
+    places = np.array([[data.video_ids.index(name) for name in pair] for pair in pairs], np.int32).reshape(-1, 2)
+    joins = FaceJoins(np.sort(places, axis=1), data.groups)
+    return replace(data, groups=join_groups(data.groups, joins.pairs), face_joins=joins)
+
+
+COPY = ("ffpp/original/c23/000", "ffpp/original/c23/019")
+"""Of the first pair of people, who are learned from officially, and of the last, who are judged on."""
+
+
+def test_copies_stay_on_one_side_and_are_on_record():
+    videos = ffpp()
+    data = with_faces(data_of(videos), COPY)
+    for seed in range(5):
+        settings = SplitSettings(seed=seed, face_duplicates=FaceDuplicateSettings())
+        split = split_videos(videos, data, settings)
+        sides = [{video_id in names(data, rows) for video_id in COPY} for rows in (split.train_rows, split.test_rows)]
+        assert sides in ([{True}, {False}], [{False}, {True}])
+    record = json.loads(split_record(data, split, settings))
+    assert record["settings"]["face_duplicates"] == {"max_distance": 0.2, "min_share": 0.5}
+    group = str(data.groups[data.video_ids.index(COPY[0])])
+    assert record["face_duplicates"] == {
+        "pairs": 1,
+        "groups_of_people": 10,
+        "groups": 9,
+        "joined": {group: {"groups_of_people": 2, "videos": 12, "pairs": 1}},
+    }
+    told = {**record["train"], **record["test"]}
+    assert {name: about["looks_like"] for name, about in told.items() if "looks_like" in about} == {
+        COPY[0]: [COPY[1]],
+        COPY[1]: [COPY[0]],
+    }
+    assert "looks_like" not in split_record(data_of(videos), split, SplitSettings())
+
+
+def test_an_official_split_with_a_copy_on_two_sides_is_refused_or_marked():
+    videos = ffpp()
+    data = with_faces(data_of(videos), COPY)
+    with pytest.raises(TrainingDataError, match=f"one of 1 face duplicates .*in video {COPY[0]} and in {COPY[1]}"):
+        split_videos(videos, data, OFFICIAL)
+    split = split_videos(videos, data, MARKED)
+    assert split.leaky
+    assert split.shared == {"face duplicate": 1, "group": 1}
+
+
+def test_a_seed_split_counts_copies_on_two_sides():
+    videos = ffpp()
+    shared = split_videos(videos, with_faces(data_of(videos), COPY), SplitSettings(protocol="seed")).shared
+    assert shared["face duplicate"] == 1
+    assert "face duplicate" not in split_videos(videos, data_of(videos), SplitSettings(protocol="seed")).shared
+
+
+def test_a_chain_of_faces_is_named_where_groups_are_too_few(caplog):
+    videos = ffpp()
+    originals = [video.video_id for video in videos if video.label == "real"]
+    data = with_faces(data_of(videos), *pairwise(originals))
+    with pytest.raises(TrainingDataError, match=r"face duplicates made 1 groups of 10, the largest of 60 of 60 videos"):
+        split_videos(videos, data, SplitSettings())
+    assert "face duplicates joined 60 of 60 videos to one group" in caplog.text
+    alone = replace(data_of(videos), groups=np.zeros(60, np.int32))
+    with pytest.raises(TrainingDataError) as caught:
+        split_videos(videos, alone, SplitSettings())
+    assert "face duplicates" not in str(caught.value)
+
+
+def test_a_group_that_faces_made_too_large_is_warned_of(caplog):
+    videos = ffpp()
+    originals = [f"ffpp/original/c23/{number:03}" for number in range(0, 10, 2)]
+    chained = with_faces(data_of(videos), *pairwise(originals))
+    split_videos(videos, chained, SplitSettings(folds=2))
+    assert "joined 30 of 60 videos to one group, more than a side or a fold should have (25 %)" in caplog.text
+    caplog.clear()
+    split_videos(videos, with_faces(data_of(videos), COPY), SplitSettings())
+    assert "face duplicates" not in caplog.text

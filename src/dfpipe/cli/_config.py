@@ -31,5 +31,5 @@ def _lines(section: BaseModel, values: Mapping[str, Any], *, indent: str) -> Ite
                 yield f"{indent}  - {first.strip()}"
                 yield from rest
         else:
-            # Every JSON scalar and flow list is YAML as it stands.
-            yield f"{indent}{name}: {json.dumps(values[name], ensure_ascii=False)}"
+            # Every JSON scalar and flow list is YAML as it stands; what is left out of the dump is null.
+            yield f"{indent}{name}: {json.dumps(values.get(name), ensure_ascii=False)}"

@@ -256,7 +256,9 @@ def _present(settings: Settings) -> dict[str, str]:
     from dfpipe.plan import feature_fingerprint
 
     faces = extract_fingerprint(settings.extract)
-    features = {feature_fingerprint(one, faces): f"present features: {one.name}" for one in settings.train.features}
+    features = {
+        feature_fingerprint(one, faces): f"present features: {one.name}" for one in settings.train.needed_features
+    }
     return {faces: "present faces"} | features
 
 
@@ -302,7 +304,7 @@ def _unwanted(
             f"nothing in {store.url} was written under {', '.join(unknown)};"
             f" expected of {', '.join(sorted(existing)) or 'none, as it is empty'} (dfpipe tables lists them)"
         )
-    made_of = {feature_fingerprint(feature, faces) for faces in named for feature in settings.train.features}
+    made_of = {feature_fingerprint(feature, faces) for faces in named for feature in settings.train.needed_features}
     made_of |= {features for features, record in read_stages(store).items() if record.faces_fingerprint in named}
     return {*named, *(made_of & existing)}
 

@@ -6,7 +6,8 @@ A library for a notebook as much as for the pipeline: it knows no cluster, no or
 from dfpipe.models.bundle import Bundle, Preprocessing, load_estimator, predict_proba
 from dfpipe.models.calibration import VerdictRule, fit_rule
 from dfpipe.models.card import model_card
-from dfpipe.models.data import ColumnBlock, TrainingData
+from dfpipe.models.data import ColumnBlock, FaceJoins, TrainingData
+from dfpipe.models.duplicates import duplicate_videos
 from dfpipe.models.evaluate import Evaluation, Subset, VideoPrediction, refit_and_evaluate, rule_of
 from dfpipe.models.figures import (
     classification_text,
@@ -49,6 +50,7 @@ from dfpipe.models.splits import (
     check_disjoint,
     grouped_folds,
     identity_groups,
+    join_groups,
     on_two_sides,
     random_rows,
     split_groups,
@@ -62,6 +64,7 @@ __all__ = [
     "ColumnBlock",
     "Crops",
     "Evaluation",
+    "FaceJoins",
     "FoldResult",
     "FoldTask",
     "Interval",
@@ -83,6 +86,7 @@ __all__ = [
     "check_disjoint",
     "classification_text",
     "confusion_figure",
+    "duplicate_videos",
     "evenly_along",
     "examples_figure",
     "fit",
@@ -94,6 +98,7 @@ __all__ = [
     "identity_groups",
     "importance_figure",
     "intervals",
+    "join_groups",
     "load_estimator",
     "mistakes_figure",
     "model_card",

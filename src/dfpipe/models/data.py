@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
 
-__all__ = ["REAL_AND_FAKE", "ColumnBlock", "FeatureMatrix", "TrainingData"]
+__all__ = ["REAL_AND_FAKE", "ColumnBlock", "FaceJoins", "FeatureMatrix", "TrainingData"]
 
 FeatureMatrix = NDArray[np.uint8] | NDArray[np.float32]
 """Rows of features, shape (n, columns)."""
@@ -26,6 +26,16 @@ class ColumnBlock(NamedTuple):
     """First column."""
     stop: int
     """Column after the last."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceJoins:
+    """What was found of videos that show the same pictures of a face, whatever the names in them say."""
+
+    pairs: NDArray[np.int32]
+    """Pairs of videos of different groups of people, shape (n, 2), the smaller index first, in rising order."""
+    people: NDArray[np.int32]
+    """Group of each video by names alone, shape (n_videos,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +61,8 @@ class TrainingData:
     """Group of each video, shape (n_videos,): videos of one group share people and stay on one side of any split."""
     columns: tuple[ColumnBlock, ...]
     """Feature sets side by side, from column 0 to the last without gaps."""
+    face_joins: FaceJoins | None = None
+    """What of the groups comes of faces that look the same; None where they were not compared."""
 
     def __post_init__(self) -> None:
         rows = len(self.X)

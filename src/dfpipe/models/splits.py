@@ -21,6 +21,7 @@ __all__ = [
     "check_disjoint",
     "grouped_folds",
     "identity_groups",
+    "join_groups",
     "on_two_sides",
     "random_rows",
     "split_groups",
@@ -89,6 +90,31 @@ def identity_groups(identities: Sequence[tuple[str, ...]]) -> NDArray[np.int32]:
             parent[root(video)] = root(first_video_of.setdefault(person, video))
     numbers: dict[int, int] = {}
     return np.array([numbers.setdefault(root(video), len(numbers)) for video in range(len(parent))], np.int32)
+
+
+def join_groups(groups: NDArray[np.int32], pairs: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Make one group of those groups that pairs of videos connect.
+
+    Parameters
+    ----------
+    groups
+        Group of each video, shape (n_videos,).
+    pairs
+        Pairs of videos, shape (n, 2).
+
+    Returns
+    -------
+    ndarray of int32, shape (n_videos,)
+        Group of each video, numbered from 0 in order of first appearance; videos of one group before are of one now.
+
+    Examples
+    --------
+    >>> join_groups(np.array([0, 1, 2, 2], np.int32), np.array([[0, 3]], np.int32))
+    array([0, 1, 0, 0], dtype=int32)
+    """
+    names: list[tuple[str, ...]] = [(str(group),) for group in groups.tolist()]
+    links = [(str(one), str(other)) for one, other in groups[pairs].tolist()]
+    return identity_groups([*names, *links])[: len(groups)]
 
 
 def split_groups(
@@ -228,6 +254,7 @@ def on_two_sides(
     groups: NDArray[np.int32],
     identities: Sequence[tuple[str, ...]] | None = None,
     contents: Sequence[str] | None = None,
+    face_pairs: NDArray[np.int32] | None = None,
 ) -> dict[str, list[str]]:
     """Return what two sides of a split have in common: ``{"identity": ["ann", "bob"], "group": ["3"]}``.
 
@@ -241,11 +268,14 @@ def on_two_sides(
         Who appears in each video.
     contents
         What tells each video's bytes from others.
+    face_pairs
+        Pairs of videos that show the same pictures of a face, shape (n, 2).
 
     Returns
     -------
     dict
-        Names by what they name (video, content, identity, group), sorted; nothing that is on one side only.
+        Names by what they name (video, content, identity, face duplicate, group), sorted; nothing that is on one side
+        only. A face duplicate is named by the numbers of its videos: ``3=17``.
     """
 
     def people(side: Videos) -> set[str]:
@@ -254,10 +284,17 @@ def on_two_sides(
     def bytes_of(side: Videos) -> set[str]:
         return {contents[video] for video in side} if contents is not None else set()
 
+    def across() -> set[str]:
+        pairs = np.empty((0, 2), np.int32) if face_pairs is None else face_pairs
+        on_left, on_right = np.isin(pairs, left), np.isin(pairs, right)
+        apart = (on_left & on_right[:, ::-1]).any(axis=1)
+        return {f"{one}={other}" for one, other in pairs[apart].tolist()}
+
     shared = {
         "video": _names(left) & _names(right),
         "content": bytes_of(left) & bytes_of(right),
         "identity": people(left) & people(right),
+        "face duplicate": across(),
         "group": _names(groups[left]) & _names(groups[right]),
     }
     return {what: sorted(names) for what, names in shared.items() if names}
@@ -270,14 +307,15 @@ def check_disjoint(
     groups: NDArray[np.int32],
     identities: Sequence[tuple[str, ...]] | None = None,
     contents: Sequence[str] | None = None,
+    face_pairs: NDArray[np.int32] | None = None,
     video_ids: Sequence[str] | None = None,
     advice: str = "split by identity groups",
 ) -> None:
-    """Refuse a split in which a video, its bytes under another name, a person or a group stands on both sides.
+    """Refuse a split in which a video, its bytes, its pictures, a person or a group stands on both sides.
 
     Parameters
     ----------
-    train_videos, test_videos, groups, identities, contents
+    train_videos, test_videos, groups, identities, contents, face_pairs
         As in `on_two_sides`.
     video_ids
         Names of the videos for the message; None names indices.
@@ -289,7 +327,9 @@ def check_disjoint(
     TrainingDataError
         Names what stands on both sides, and a video of each.
     """
-    shared = on_two_sides(train_videos, test_videos, groups=groups, identities=identities, contents=contents)
+    shared = on_two_sides(
+        train_videos, test_videos, groups=groups, identities=identities, contents=contents, face_pairs=face_pairs
+    )
     if not shared:
         return
     what, names = next(iter(shared.items()))
@@ -300,6 +340,8 @@ def check_disjoint(
                 return contents is not None and contents[video] == names[0]
             case "identity":
                 return identities is not None and names[0] in identities[video]
+            case "face duplicate":
+                return str(video) in names[0].split("=")
         return str(video if what == "video" else groups[video]) == names[0]
 
     one, other = (
@@ -307,9 +349,11 @@ def check_disjoint(
         for side in (train_videos, test_videos)
     )
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    # The two videos are named anyway.
+    told = f"{what} {', '.join(names[:3])}{more}" if what != "face duplicate" else f"one of {len(names)} {what}s"
     raise TrainingDataError(
-        f"{what} {', '.join(names[:3])}{more} stands on two sides of the split (in video {one} and in {other}), "
-        f"expected no video, content, identity or group on two; {advice}"
+        f"{told} stands on two sides of the split (in video {one} and in {other}), "
+        f"expected no video, content, identity, face duplicate or group on two; {advice}"
     )
 
 

@@ -79,11 +79,12 @@ from dfpipe.settings.services import (
     PrefectSettings,
     S3Settings,
 )
-from dfpipe.settings.split import SplitProtocol, SplitSettings
-from dfpipe.settings.train import TrainSettings
+from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
+from dfpipe.settings.train import THUMBNAILS, TrainSettings
 
 __all__ = [
     "STAGES",
+    "THUMBNAILS",
     "Balance",
     "BalancedThreshold",
     "BootstrapSettings",
@@ -102,6 +103,7 @@ __all__ = [
     "EverySampling",
     "ExtraTreesSettings",
     "ExtractSettings",
+    "FaceDuplicateSettings",
     "FaceFeatureSettings",
     "FaceVideoSettings",
     "FalseAlarmThreshold",

@@ -6,9 +6,19 @@ from pydantic import Field
 
 from dfpipe.settings.section import Section
 
-__all__ = ["SplitProtocol", "SplitSettings"]
+__all__ = ["FaceDuplicateSettings", "SplitProtocol", "SplitSettings"]
 
 SplitProtocol = Literal["identity", "official", "seed"]
+
+
+class FaceDuplicateSettings(Section):
+    """When two videos are taken for copies of the same footage, by the crops of their faces."""
+
+    max_distance: float = Field(0.2, gt=0, le=1)
+    """Greatest distance of two faces that count as the same picture: 0 is the same but for brightness and contrast,
+    1.41 has nothing in common. docs/splits.md says what lies how far apart."""
+    min_share: float = Field(0.5, gt=0, le=1)
+    """Share of the faces of one of two videos that must be found in the other."""
 
 
 class SplitSettings(Section):
@@ -27,6 +37,10 @@ class SplitSettings(Section):
     official_leaks: Literal["refuse", "mark"] = "refuse"
     """What to do with an official split that has a person or a video's bytes on two sides: refuse it, or train all the
     same and mark the run as leaky. Celeb-DF's list is such a one."""
+    # Left out of hashes where it is not set: trainings were made before there was a choice.
+    face_duplicates: FaceDuplicateSettings | None = Field(None, exclude_if=lambda value: value is None)
+    """Take videos that show the same pictures of a face for videos of the same people, whatever their names say; null:
+    names alone count. {} has the defaults."""
     dfdc_test_parts: list[int] = Field([])
     """Numbers N of the folders dfdc_train_part_N that an official split holds out for the test."""
     dfdc_val_parts: list[int] = Field([])

@@ -21,7 +21,10 @@ from dfpipe.settings.search import SearchSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.split import SplitSettings
 
-__all__ = ["TrainSettings"]
+__all__ = ["THUMBNAILS", "TrainSettings"]
+
+THUMBNAILS = PixelsSettings(size_px=32, channels="luma")
+"""The feature set by which copies of the same footage are known."""
 
 
 class TrainSettings(Section):
@@ -61,6 +64,12 @@ class TrainSettings(Section):
     def without_pictures(self) -> Self:
         """Return the same settings without what is only shown."""
         return self.model_copy(update={"evaluation": self.evaluation.without_pictures()})
+
+    @property
+    def needed_features(self) -> list[FeatureSettings]:
+        """The feature sets that must stand in the store: those that models see, and what the split looks at."""
+        looked_at = [] if self.split.face_duplicates is None or THUMBNAILS in self.features else [THUMBNAILS]
+        return [*self.features, *looked_at]
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "TrainSettings":

@@ -240,11 +240,16 @@ def _without_in_split(file: Path, is_meant: Callable[[str], bool]) -> bool:
     split = json.loads(file.read_bytes())
     changed = False
     for side in (*SIDES, "left_out"):
-        kept = {video_id: group for video_id, group in split.get(side, {}).items() if not is_meant(video_id)}
+        kept = {video_id: about for video_id, about in split.get(side, {}).items() if not is_meant(video_id)}
         gone = len(split.get(side, {})) - len(kept)
         if gone:
             split |= {side: kept, f"{side}_forgotten": split.get(f"{side}_forgotten", 0) + gone}
             changed = True
+        for about in kept.values():
+            alike = [video_id for video_id in about.get("looks_like", []) if not is_meant(video_id)]
+            if len(alike) < len(about.get("looks_like", [])):
+                about["looks_like"] = alike
+                changed = True
     if changed:
         file.write_text(json.dumps(split, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return changed

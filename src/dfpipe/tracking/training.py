@@ -141,6 +141,7 @@ def record_training(
                 "dfpipe.fingerprint": fingerprint,
                 "dfpipe.candidate": winner.candidate.name,
                 **_split_tags(split),
+                **_face_tags(data),
             },
         ) as run_id,
         TemporaryDirectory(prefix="dfpipe-") as scratch,
@@ -296,6 +297,11 @@ def _split_tags(split: Split) -> dict[str, str]:
         "dfpipe.split_protocol": split.protocol,
         "dfpipe.split_left_out": str(len(split.left_out)),
     }
+
+
+def _face_tags(data: TrainingData) -> dict[str, str]:
+    """Return how many pairs of videos were joined by their faces; nothing where these were not compared."""
+    return {} if data.face_joins is None else {"dfpipe.face_duplicates": str(len(data.face_joins.pairs))}
 
 
 def _record_candidate(
