@@ -27,7 +27,7 @@ models: install  ## fetch the weights of the optional detectors into the user's 
 	@$(BIN)/dfpipe models fetch retinaface dlib cascade
 
 test: install  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 40 --durations-min 5
 
 check: install  ## format, lint, types, layering, spelling
 	$(BIN)/ruff format --check .
