@@ -13,6 +13,7 @@ from dfpipe.plan import training_fingerprint, usable_videos
 from dfpipe.provenance import make_provenance
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
+from dfpipe.spool import drop_search, telling_of_kept_search
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
@@ -21,6 +22,7 @@ from tasks.train import (
     draw_sheets,
     evaluate,
     evaluate_by_identity,
+    find_kept_search,
     load_rows,
     record_models,
     search_grid,
@@ -48,8 +50,9 @@ class Trained:
 def train(settings: Settings, at: str | None = None) -> Trained:
     """When it ends, MLflow has the grid search over all committed features, and the gate has decided on its best model.
 
-    With the run of an earlier training, over the features that this one read. Sheets of faces that the settings
-    want are drawn beside the figures, of a training that stands too.
+    With the run of an earlier training, over the features that this one read. What was searched before and is not on
+    record yet is not searched again. Sheets of faces that the settings want are drawn beside the figures, of a training
+    that stands too.
     """
     tracking = connect_tracking(settings)
     tables = open_tables(settings.store, settings.s3)
@@ -61,6 +64,8 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
         draw_sheets(tracking, finished.run_id, tables, usable, settings, faces_fingerprint)
+        # Its run may have been killed before this.
+        drop_search(settings.state, fingerprint)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         # Whoever made it may have died before the gate was asked.
         decision = decide_promotion(tracking, settings, finished.model_version)
@@ -68,16 +73,21 @@ def train(settings: Settings, at: str | None = None) -> Trained:
 
     videos, data = load_rows(catalog, tables, settings, faces_fingerprint)
     split = split_videos(videos, data, settings)
-    with open_engine(settings.dask) as engine:
-        found = search_grid(engine, data, split, settings)
-    evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
-    grouped = evaluate_by_identity(tracking, videos, data, found, settings, fingerprint) if split.leaky else []
-    lasting = settings.prefect.api_url or deployment.id
-    provenance = make_provenance(settings, run_id=str(flow_run.id))
-    tags = training_tags(tables, provenance, flow_run_url=flow_run.ui_url if lasting else None)
-    record = record_models(
-        tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
-    )
+    found = find_kept_search(data, split, settings, fingerprint)
+    if found is not None:
+        get_run_logger().info("an earlier run searched %s candidates; they wait to be recorded", len(found.ranking))
+    else:
+        with open_engine(settings.dask) as engine:
+            found = search_grid(engine, data, split, settings, fingerprint)
+    with telling_of_kept_search(settings.state, fingerprint):
+        evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
+        grouped = evaluate_by_identity(tracking, videos, data, found, settings, fingerprint) if split.leaky else []
+        lasting = settings.prefect.api_url or deployment.id
+        provenance = make_provenance(settings, run_id=str(flow_run.id))
+        tags = training_tags(tables, provenance, flow_run_url=flow_run.ui_url if lasting else None)
+        record = record_models(
+            tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
+        )
     draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
     decision = decide_promotion(tracking, settings, record.model_version)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from prefect import task
 
-from dfpipe import dataset, promotion, sheets, training
+from dfpipe import dataset, promotion, sheets, spool, training
 from dfpipe.catalog import Video
 from dfpipe.decisions import Decision
 from dfpipe.engine import Engine
@@ -20,6 +20,7 @@ __all__ = [
     "draw_sheets",
     "evaluate",
     "evaluate_by_identity",
+    "find_kept_search",
     "load_rows",
     "record_models",
     "search_grid",
@@ -49,10 +50,18 @@ def split_videos(videos: Sequence[Video], data: TrainingData, settings: Settings
     return training.split_videos(videos, data, settings.train.split, lists=lists)
 
 
+@task(name="find kept search", **TASK_OPTIONS)
+def find_kept_search(data: TrainingData, split: Split, settings: Settings, fingerprint: str) -> SearchResult | None:
+    """Look for the search of an earlier run that broke off before its training was on record."""
+    return spool.find_search(settings.state, fingerprint, data, split)
+
+
 @task(name="search grid", **TASK_OPTIONS)
-def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Settings) -> SearchResult:
-    """Try every candidate on every fold."""
-    return training.search_grid(engine, data, split, settings.train)
+def search_grid(engine: Engine, data: TrainingData, split: Split, settings: Settings, fingerprint: str) -> SearchResult:
+    """Try every candidate on every fold, and keep what came out until it is on record."""
+    found = training.search_grid(engine, data, split, settings.train)
+    spool.keep_search(settings.state, fingerprint, data, split, found)
+    return found
 
 
 @task(name="evaluate on held-out people", **TASK_OPTIONS)
@@ -95,8 +104,8 @@ def record_models(
     faces_fingerprint: str,
     tags: Mapping[str, str],
 ) -> TrainingRecord:
-    """Write the search, the figures and the best model to MLflow."""
-    return training.record(
+    """Write the search, the figures and the best model to MLflow; only then is the search kept no longer."""
+    record = training.record(
         tracking,
         settings=settings,
         data=data,
@@ -108,6 +117,8 @@ def record_models(
         faces_fingerprint=faces_fingerprint,
         tags=tags,
     )
+    spool.drop_search(settings.state, fingerprint)
+    return record
 
 
 @task(name="decide promotion", **TASK_OPTIONS)

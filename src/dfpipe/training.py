@@ -32,6 +32,7 @@ from dfpipe.settings import Settings, TrainSettings
 from dfpipe.shards import Tables
 from dfpipe.sheets import sheets_stand
 from dfpipe.splitting import split_by_identity, split_videos
+from dfpipe.spool import kept_file
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     SETTINGS_TAG,
@@ -301,13 +302,13 @@ def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -
         MLflow cannot be reached.
     """
     tracking = find_store_tracking(settings)
-    if tracking is None:
-        return "never trained"
-    if (finished := find_finished(tracking, fingerprint)) is not None:
+    if tracking is not None and (finished := find_finished(tracking, fingerprint)) is not None:
         sheets = settings.train.evaluation.sheets
         stands = sheets is None or sheets_stand(tracking, finished.run_id, sheets)
         return None if stands else "only its sheets of faces"
-    latest = latest_settings(tracking)
+    if kept_file(settings.state, fingerprint).exists():
+        return "searched, waits to be recorded"
+    latest = None if tracking is None else latest_settings(tracking)
     if latest is None:
         return "never trained"
     same = latest == training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)

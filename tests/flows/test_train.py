@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
+from dfpipe import services
+from dfpipe.errors import ServiceError
 from dfpipe.extract import extract_fingerprint
-from dfpipe.plan import plan_faces
+from dfpipe.plan import plan_faces, training_fingerprint, usable_videos
 from dfpipe.settings import PrefectSettings, SheetSettings, load_settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog, write_features
+from dfpipe.steps import load_catalog
+from dfpipe.testing import as_catalog, finish_faces, free_port, make_video, write_catalog, write_features
 from dfpipe.tracking import alias_version
-from dfpipe.training import connect_tracking
+from dfpipe.tracking import training as tracking_of_training
+from dfpipe.training import connect_tracking, why_train
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
@@ -107,3 +111,95 @@ def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, set
     assert has_sheets(seed, settings)
     assert alias_version(tracking, names.alias) == official.model_version
     assert alias_version(tracking, names.challenger_alias) is None
+
+
+class Mlflow:
+    """A real server that goes away and comes back at the same address, with what it had."""
+
+    def __init__(self, state, root):
+        self.state, self.root, self.port = state, root, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        backend = f"sqlite:///{self.state}/runs.db"
+        services.up(
+            self.state, ["mlflow"], mlflow_backend=backend, artifact_root=str(self.root), ports={"mlflow": self.port}
+        )
+
+    def stop(self):
+        services.down(self.state)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path):
+    (tmp_path / "server").mkdir()
+    server = Mlflow(tmp_path / "server", tmp_path / "store/mlflow")
+    server.start()
+    yield server
+    server.stop()
+
+
+def why(settings):
+    tables, faces = open_tables(settings.store, settings.s3), extract_fingerprint(settings.extract)
+    usable = usable_videos(load_catalog(tables), tables, faces_fingerprint=faces)
+    return why_train(
+        settings, training_fingerprint(usable, settings.train, faces_fingerprint=faces), faces_fingerprint=faces
+    )
+
+
+def test_a_server_that_goes_away_costs_no_search(train, settings, mlflow_server, monkeypatch, tmp_path):
+    """Gone after the search, then gone in the midst of the recording; the third run makes it whole."""
+    import tasks.train
+    from dfpipe import training
+
+    undisturbed = train(settings).record
+    # MLflow's client would try for minutes, and Prefect twice more.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for task in (tasks.train.evaluate, tasks.train.record_models):
+        monkeypatch.setattr(task, "retries", 0)
+    there = {"mlflow": settings.mlflow.model_copy(update={"tracking_uri": mlflow_server.uri})}
+    settings = settings.model_copy(update={**there, "state": tmp_path / "other"})
+    searches = []
+
+    def search_and_lose_the_server(*args, **options):
+        searches.append(1)
+        found = search(*args, **options)
+        mlflow_server.stop()
+        return found
+
+    def lose_the_server(*_args, **_options):
+        mlflow_server.stop()
+        return register(*_args, **_options)
+
+    search, register = training.search, tracking_of_training.register_model
+    monkeypatch.setattr(training, "search", search_and_lose_the_server)
+    with pytest.raises(ServiceError, match=r"no MLflow server answers at .*; the search is kept in .*/other/searches"):
+        train(settings)
+    mlflow_server.start()
+    assert why(settings) == "searched, waits to be recorded"
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking_of_training, "register_model", lose_the_server)
+        with pytest.raises(ServiceError, match=r"cannot record the training in MLflow .*; the search is kept in"):
+            train(settings)
+    mlflow_server.start()
+    assert why(settings) == "searched, waits to be recorded"
+
+    trained = train(settings)
+    assert trained.now
+    assert searches == [1], "searched once, in the first of three runs"
+    assert without_time(trained.record.metrics) == without_time(undisturbed.metrics)
+    assert trained.record.candidate == undisturbed.candidate
+    assert trained.decision.promoted
+    client = connect_tracking(settings).client
+    runs = client.search_runs([trained.record.experiment_id])
+    parents = {run.info.run_id: run.info.status for run in runs if "dfpipe.fingerprint" in run.data.tags}
+    assert sorted(parents.values()) == ["FAILED", "FINISHED"]
+    assert parents[trained.record.run_id] == "FINISHED"
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    assert why(settings) is None
+    assert list((tmp_path / "other/searches").iterdir()) == []
+
+
+def without_time(metrics):
+    return {name: value for name, value in metrics.items() if "seconds" not in name}

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from dfpipe.errors import ModelNotFoundError, ServiceError, StoreError
@@ -593,6 +594,48 @@ def test_a_training_whose_model_is_gone_or_that_broke_off_is_not_finished(traini
     assert find_finished(tracking, "b" * 16) is None
     (run,) = tracking.client.search_runs([tracking.experiment_id], f"tags.`dfpipe.fingerprint` = '{'b' * 16}'")
     assert run.info.status == "FAILED"
+
+
+def runs_of(tracking, fingerprint):
+    """Status of every try to record a training, with those of its children, oldest first."""
+    tries = tracking.client.search_runs(
+        [tracking.experiment_id], f"tags.`dfpipe.fingerprint` = '{fingerprint}'", order_by=["attributes.start_time ASC"]
+    )
+    children = [
+        tracking.client.search_runs([tracking.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        for run in tries
+    ]
+    return [
+        (run.info.status, sorted(one.info.status for one in of_run))
+        for run, of_run in zip(tries, children, strict=True)
+    ]
+
+
+def test_a_try_that_was_killed_is_ended_by_the_next(training, state, tmp_path, monkeypatch):
+    """The database refuses in a child run, and its end cannot be told either; other trainings are left alone."""
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "store"))
+    other = tracking.client.create_run(tracking.experiment_id, tags={"dfpipe.fingerprint": "c" * 16})
+    calls = []
+
+    def locked(*_args, **_options):
+        calls.append(1)
+        raise MlflowException("database is locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mlflow.MlflowClient.log_artifacts", locked)
+        broken.setattr("mlflow.MlflowClient.set_terminated", lambda *_, **__: locked())
+        with pytest.raises(ServiceError, match=r"cannot record the training in MLflow.*database is locked"):
+            training.record(tracking)
+    assert len(calls) == 3, "the upload, the child's end, the parent's end"
+    assert runs_of(tracking, "f" * 16) == [("RUNNING", ["RUNNING"])]
+    assert find_finished(tracking, "f" * 16) is None
+    record = training.record(tracking)
+    assert find_finished(tracking, "f" * 16) == record
+    whole = ("FINISHED", ["FAILED", "FINISHED", "FINISHED"])
+    assert runs_of(tracking, "f" * 16) == [("FAILED", ["FAILED"]), whole]
+    training.record(tracking)
+    assert runs_of(tracking, "f" * 16) == [("FAILED", ["FAILED"]), whole, whole], "what stands is left alone"
+    assert tracking.client.get_run(other.info.run_id).info.status == "RUNNING"
 
 
 def test_nothing_is_printed_or_left_in_the_working_folder(training, state, tmp_path, monkeypatch, capfd, caplog):

@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 from dfpipe.errors import ServiceError
 from dfpipe.settings import MlflowSettings
 
-__all__ = ["Tracking", "find_tracking", "importing_mlflow", "open_tracking", "tracking_errors", "tracking_uri"]
+__all__ = [
+    "Tracking",
+    "expect_answer",
+    "find_tracking",
+    "importing_mlflow",
+    "open_tracking",
+    "tracking_errors",
+    "tracking_uri",
+]
 
 PROBE_SECONDS = 5
 ROOT_TAG = "dfpipe.artifact_root"
@@ -107,6 +115,18 @@ def find_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) 
             if experiment is not None and experiment.tags.get(ROOT_TAG, root) == root:
                 return Tracking(client, uri, str(experiment.experiment_id), settings)
     return None
+
+
+def expect_answer(tracking: Tracking) -> None:
+    """Make sure that the server answers, where there is one, before its client tries for minutes.
+
+    Raises
+    ------
+    ServiceError
+        Nobody answers.
+    """
+    if _is_http(tracking.uri):
+        _probe(tracking.uri)
 
 
 def _absolute(artifact_root: str) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from dfpipe.models.data import TrainingData
 from dfpipe.models.specs import Candidate
 from dfpipe.models.splits import Rows
-from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.connection import Tracking, expect_answer, tracking_errors
 
 __all__ = ["TestRead", "find_test_reads", "note_test_read", "test_sha256"]
 
@@ -68,6 +68,7 @@ def note_test_read(tracking: Tracking, sha256: str, candidate: Candidate, *, fin
         "candidate": candidate.name,
         "fingerprint": fingerprint,
     }
+    expect_answer(tracking)
     # A name of its own each time: two runs at once lose no entry of each other's.
     name = f"{READ_TAG}{sha256}.{secrets.token_hex(8)}"
     with tracking_errors("record a reading of the test in", tracking.uri):

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dfpipe.errors import ServiceError
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.card import model_card
 from dfpipe.models.data import REAL_AND_FAKE, TrainingData
@@ -36,7 +37,7 @@ from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
 from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE
-from dfpipe.tracking.connection import Tracking, tracking_errors
+from dfpipe.tracking.connection import Tracking, expect_answer, tracking_errors
 from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
@@ -95,6 +96,8 @@ def record_training(
 ) -> TrainingRecord:
     """Record a search and its evaluation, and register the best model; which is the champion is not decided here.
 
+    Whatever earlier tries to record the same training have left open is ended as FAILED first.
+
     Parameters
     ----------
     tracking
@@ -131,6 +134,9 @@ def record_training(
         Pictures or the model cannot be written.
     """
     winner = next(one for one in evaluations if one.candidate == search.best.candidate)
+    expect_answer(tracking)
+    with tracking_errors("end what broke off in", tracking.uri):
+        _end_broken_off(tracking, fingerprint)
     with (
         tracking_errors("record the training in", tracking.uri),
         _run(
@@ -350,7 +356,10 @@ def _record_candidate(
 def _run(
     tracking: Tracking, name: str, *, tags: Mapping[str, str], seconds: float = 0, failed: bool = False
 ) -> Iterator[str]:
-    """Open a run that ended work of so many seconds, and end it as FAILED if asked or if the block raises."""
+    """Open a run that ended work of so many seconds, and end it as FAILED if asked or if the block raises.
+
+    Where MLflow does not answer any more, the next try to record the training ends it.
+    """
     run = tracking.client.create_run(
         tracking.experiment_id,
         start_time=int((time.time() - seconds) * 1000),
@@ -361,9 +370,36 @@ def _run(
     try:
         yield run_id
     except BaseException:
-        tracking.client.set_terminated(run_id, "FAILED")
+        # What broke it off is the error to tell, not that its end could not be told to the same server.
+        with suppress(ServiceError), tracking_errors("end a run in", tracking.uri):
+            expect_answer(tracking)
+            tracking.client.set_terminated(run_id, "FAILED")
         raise
     tracking.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+
+def _end_broken_off(tracking: Tracking, fingerprint: str) -> None:
+    """End what earlier tries to record a training have left open: a killed process told no end, nor a lost server."""
+    tries = _search(tracking, f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status != 'FINISHED'")
+    for run in tries:
+        children = _search(
+            tracking, f"tags.`mlflow.parentRunId` = '{run.info.run_id}' AND attributes.status = 'RUNNING'"
+        )
+        for one in (*children, run):
+            # Should another process be at it just now, it ends its runs as FINISHED all the same.
+            if one.info.status == "RUNNING":
+                tracking.client.set_terminated(one.info.run_id, "FAILED")
+
+
+def _search(tracking: Tracking, condition: str) -> list[Any]:
+    runs: list[Any] = []
+    token: str | None = None
+    while True:
+        page = tracking.client.search_runs([tracking.experiment_id], condition, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
 
 
 def _log(

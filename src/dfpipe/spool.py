@@ -1,0 +1,208 @@
+"""Searches that are not on record in MLflow yet, so that a training whose server goes away loses no search.
+
+A search is by far the longest part of a training. It is kept as soon as it ends, in the state folder: not in the store
+or in MLflow, whose refusal is what it is kept for. Fitted models are not kept. Fitting the best candidates once more
+costs little beside the search, gives the same models, and the held-out videos are only read when that can be put on
+record. The file is Parquet, so that reading one builds no objects, and names no video and no person.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dfpipe.errors import ServiceError, StoreError
+from dfpipe.models import Candidate, CandidateResult, FoldResult, SearchResult, Split, TrainingData
+
+__all__ = ["drop_search", "find_search", "keep_search", "kept_file", "telling_of_kept_search"]
+
+KEPT_DAYS = 30
+"""After this many days without a training that needs it a search is removed."""
+
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("candidate", pa.string()),
+        ("round", pa.int32()),
+        ("share", pa.float64()),
+        ("fold", pa.int32()),
+        ("metrics", pa.map_(pa.string(), pa.float64())),
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+        ("proba", pa.large_list(pa.float32())),
+    ]
+)
+"""Of one fold of one candidate. Which rows were scored the split says."""
+
+_log = logging.getLogger(__name__)
+
+
+def kept_file(state: Path, fingerprint: str) -> Path:
+    """Return where the search of a training is kept while it waits to be recorded."""
+    return state / "searches" / f"{fingerprint}.parquet"
+
+
+def keep_search(state: Path, fingerprint: str, data: TrainingData, split: Split, found: SearchResult) -> None:
+    """Keep a search until its training is on record, and remove those that nobody came back for.
+
+    What cannot be written is a warning: the training itself can go on.
+
+    Parameters
+    ----------
+    state
+        Local folder.
+    fingerprint
+        Of the training.
+    data, split
+        What was searched on.
+    found
+        Every candidate.
+    """
+    file = kept_file(state, fingerprint)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for old in file.parent.iterdir():
+            if old.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
+                old.unlink(missing_ok=True)
+        _write_whole(file, _as_table(found, _learnt_from(data, split)))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        _log.warning(
+            "the search cannot be kept in %s (%s): should MLflow go away now, the next run searches again",
+            file,
+            (error.strerror if isinstance(error, OSError) else None) or error,
+        )
+
+
+def find_search(state: Path, fingerprint: str, data: TrainingData, split: Split) -> SearchResult | None:
+    """Return the search that was kept for a training; None where there is none of these rows that can be read.
+
+    Parameters
+    ----------
+    state, fingerprint, data, split
+        As of `keep_search`.
+    """
+    file = kept_file(state, fingerprint)
+    try:
+        table = pq.read_table(file)
+        if not table.schema.equals(SCHEMA):
+            raise pa.ArrowInvalid("its columns are others")
+        about = table.schema.metadata
+        if about[b"learnt_from"].decode() == _learnt_from(data, split):
+            return _as_result(table, about[b"scoring"].decode(), split)
+        reason = "it was made of other rows"
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+    _log.warning("the search kept in %s is not used: %s", file, reason)
+    return None
+
+
+def drop_search(state: Path, fingerprint: str) -> None:
+    """Remove the search of a training that is on record; one that cannot be removed harms nobody."""
+    try:
+        kept_file(state, fingerprint).unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("cannot remove %s: %s", kept_file(state, fingerprint), error.strerror)
+
+
+@contextmanager
+def telling_of_kept_search(state: Path, fingerprint: str) -> Iterator[None]:
+    """Add to an error of a server or a store inside the block that the search is not lost."""
+    try:
+        yield
+    except (ServiceError, StoreError) as error:
+        file = kept_file(state, fingerprint)
+        if not file.exists():
+            raise
+        raise type(error)(
+            f"{error}; the search is kept in {file}: mend this, and the next `dfpipe run` records it without "
+            "searching again"
+        ) from error
+
+
+def _write_whole(file: Path, table: pa.Table) -> None:
+    # Readable by its owner only; a process that is killed leaves no half of a file under the name.
+    with NamedTemporaryFile(dir=file.parent, prefix=f"{file.stem}.", suffix=".part", delete=False) as part:
+        try:
+            pq.write_table(table, part, compression="zstd")
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).replace(file)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+
+
+def _learnt_from(data: TrainingData, split: Split) -> str:
+    """Hash which rows stand for what and on which side, without the features, which the fingerprint answers for."""
+    hashed = hashlib.sha256(json.dumps([*data.video_ids, len(split.folds)]).encode())
+    arrays: list[NDArray[Any]] = [data.y, data.video, data.groups, split.train_rows, split.test_rows]
+    arrays += [side for fold in split.folds for side in fold]
+    for array in arrays:
+        hashed.update(f"{array.dtype} {len(array)}".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
+
+
+def _as_table(found: SearchResult, learnt_from: str) -> pa.Table:
+    rows: list[dict[str, Any]] = [
+        {
+            "rank": rank,
+            "candidate": json.dumps(asdict(result.candidate)),
+            "round": result.round,
+            "share": result.share,
+            "fold": fold.fold,
+            "metrics": list(fold.metrics.items()),
+            "seconds": fold.seconds,
+            "error": fold.error,
+            "proba": fold.proba,
+        }
+        for rank, result in enumerate(found.ranking)
+        for fold in result.folds
+    ]
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA]
+    return pa.table(columns, SCHEMA.with_metadata({"learnt_from": learnt_from, "scoring": found.scoring}))
+
+
+def _as_result(table: pa.Table, scoring: str, split: Split) -> SearchResult:
+    rows = table.drop_columns("proba").to_pylist()
+    for row, proba in zip(rows, table["proba"], strict=True):
+        # Never as a list of Python's floats: there may be a hundred million.
+        row["proba"] = proba.values.to_numpy()
+    return SearchResult(
+        tuple(_candidate_result(list(of_one), split) for _, of_one in groupby(rows, key=lambda row: row["rank"])),
+        scoring,
+    )
+
+
+def _candidate_result(rows: list[dict[str, Any]], split: Split) -> CandidateResult:
+    first = rows[0]
+    written = json.loads(first["candidate"])
+    candidate = Candidate(**written | {"params": tuple((name, value) for name, value in written["params"])})
+    return CandidateResult(
+        candidate, tuple(_fold_result(candidate, row, split) for row in rows), first["round"], first["share"]
+    )
+
+
+def _fold_result(candidate: Candidate, row: dict[str, Any], split: Split) -> FoldResult:
+    result = FoldResult(candidate, row["fold"], dict(row["metrics"]), row["seconds"], row["error"])
+    if result.error is not None:
+        return result
+    valid_rows = split.folds[result.fold][1]
+    if len(valid_rows) != len(row["proba"]):
+        raise ValueError(f"fold {result.fold} has {len(row['proba'])} probabilities, expected {len(valid_rows)}")
+    return FoldResult(candidate, result.fold, result.metrics, result.seconds, None, rows=valid_rows, proba=row["proba"])
