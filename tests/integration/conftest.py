@@ -4,17 +4,36 @@ import json
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from playwright.sync_api import sync_playwright
 from pydantic import SecretStr
 
 from dfpipe.services.ceph import CONFIGURED, _path_of
 from dfpipe.settings import MlflowSettings
 from dfpipe.storage import _clients
-from dfpipe.testing import FaultyS3
+from dfpipe.testing import FaultyS3, require_service
 from dfpipe.tracking import open_tracking
+
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@pytest.fixture
+def chromium():
+    """A browser without a window."""
+    if not CHROMIUM.exists():
+        require_service(f"{CHROMIUM} is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -197,6 +197,14 @@ def test_the_parent_run_tells_the_whole_story(recorded, training):
     assert run.data.metrics["test_frame_accuracy"] == training.winner.frame.accuracy
     assert run.data.metrics["val_video_auc"] == training.arguments["search"].best.mean["video_auc"]
     assert dict(run.data.metrics) == record.metrics
+    low, high = training.winner.video_intervals["auc"]
+    assert (run.data.metrics["test_video_auc_low"], run.data.metrics["test_video_auc_high"]) == (low, high)
+    note = run.data.tags["mlflow.note.content"]
+    assert f"video AUC **{training.winner.video.auc:.3f} ({low:.3f} to {high:.3f})**" in note
+    assert f"**{record.candidate}**, the best of 3 candidates by validation video_auc; 1 failed" in note
+    assert "Leaky" not in note
+    assert "Prefect" not in note
+    assert run.info.run_name == f"train {training.winner.candidate.model} ffffffff"
     assert record.url is None
 
 
@@ -204,6 +212,7 @@ def test_every_candidate_is_a_child_and_a_failed_one_says_so(recorded, training)
     tracking, record, _ = recorded
     children = children_of(tracking, record)
     assert set(children) == {candidate.name for candidate in EVERYTHING}
+    assert not [name for one in children.values() for name in one.data.metrics if name.endswith(("_low", "_high"))]
     failed = children[BROKEN.name]
     assert failed.info.status == "FAILED"
     assert "max_features" in failed.data.tags["dfpipe.error"]
@@ -270,6 +279,8 @@ def test_artifacts_are_in_the_store(recorded, training):
     assert split_hash(artifacts) in card
     assert not [video_id for video_id in training.data.video_ids if video_id in card]
     for name, child in children_of(tracking, record).items():
+        # Where a run has no file at all, MLflow's page that compares runs breaks.
+        assert Path(child.info.artifact_uri, "folds.png").is_file()
         evaluated = Path(child.info.artifact_uri, "confusion_matrix.png").is_file()
         assert evaluated == (name != BROKEN.name)
 
@@ -279,11 +290,18 @@ def test_a_leaky_training_is_marked(training, state, tmp_path):
     data, honest = training.data, training.arguments["evaluations"]
     leaky = replace(training.arguments["split"], protocol="seed", left_out={3: "in no official list"})
     arguments = training.arguments | {"split": leaky, "grouped": honest}
-    record = record_training(tracking, **arguments, fingerprint="1" * 16, tags={})
+    tags = {"prefect.flow_run_url": "http://prefect/run"}
+    record = record_training(tracking, **arguments, fingerprint="1" * 16, tags=tags)
     assert (record.leaky, record.protocol, record.left_out) == (True, "seed", 1)
     assert record.metrics["grouped_test_video_auc"] == training.winner.video.auc
     assert find_finished(tracking, "1" * 16) == record
+    assert record.metrics["grouped_test_video_auc_low"] == training.winner.video_intervals["auc"].low
     run = tracking.client.get_run(record.run_id)
+    assert run.info.run_name.endswith(" (leaky)")
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**Leaky: ")
+    assert f"Divided by identity, video AUC: **{training.winner.video.auc:.3f} (" in note
+    assert "[flow run in Prefect](http://prefect/run)" in note
     children = children_of(tracking, record)
     assert {one.data.tags["dfpipe.leaky"] for one in (run, *children.values())} == {"true"}
     for evaluation in honest:
@@ -671,9 +689,10 @@ def test_a_deleted_experiment_is_one_line(state, tmp_path):
         open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path))
 
 
-@pytest.fixture
-def server(tmp_path):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
     """Address of a real MLflow server on a free port."""
+    tmp_path = tmp_path_factory.mktemp("server")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

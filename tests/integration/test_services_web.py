@@ -8,19 +8,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from playwright.sync_api import sync_playwright
 
 from dfpipe.errors import ServiceError
 from dfpipe.services import down, find, up
-from dfpipe.testing import free_port, require_service
+from dfpipe.testing import free_port
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
-
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
 
 def session_of(pid):
@@ -130,19 +123,14 @@ def test_mlflow_answers_this_machine_and_no_other_name(servers):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_the_pages_open_in_a_browser_and_talk_to_nobody_else(servers, host):
-    if not CHROMIUM.exists():
-        require_service(f"{CHROMIUM} is not installed")
+def test_the_pages_open_in_a_browser_and_talk_to_nobody_else(servers, host, chromium):
     asked = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"http://{host}:{servers['prefect'].port}/")
-        page.get_by_text("Run a task or flow to get started").wait_for(timeout=60_000)
-        page.goto(f"http://{host}:{servers['mlflow'].port}/#/experiments")
-        page.get_by_text("Default").first.wait_for(timeout=60_000)
-        browser.close()
+    page = chromium.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"http://{host}:{servers['prefect'].port}/")
+    page.get_by_text("Run a task or flow to get started").wait_for(timeout=60_000)
+    page.goto(f"http://{host}:{servers['mlflow'].port}/#/experiments")
+    page.get_by_text("Default").first.wait_for(timeout=60_000)
     addresses = ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
     assert [url for url in asked if not url.startswith(addresses)] == []
 

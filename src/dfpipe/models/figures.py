@@ -1,6 +1,7 @@
 """What reviewers look at: confusion matrices, curves with bands, calibration, scores, the grid, the face."""
 
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "classification_text",
     "confusion_figure",
+    "folds_figure",
     "grid_figure",
     "importance_figure",
     "pixel_importance",
@@ -34,6 +36,8 @@ __all__ = [
 # A Figure made without pyplot draws with Agg and belongs to nobody but its maker, so threads cannot meet in it.
 
 REAL_COLOUR, FAKE_COLOUR = "tab:blue", "tab:red"
+LEAST_SPREAD = 0.01
+"""Least difference between the ends of the grid's colours."""
 LEVELS = np.linspace(0, 1, 101)
 """Where bands are drawn along the horizontal axis."""
 
@@ -153,6 +157,33 @@ def scores_figure(evaluation: Evaluation) -> "Figure":
     return figure
 
 
+def folds_figure(result: CandidateResult) -> "Figure":
+    """Draw AUC and accuracy of every fold of a candidate with their means, or say why it failed.
+
+    All candidates share the axes, so that pictures side by side can be compared.
+    """
+    figure = _figure(6.4, 4)
+    axes = figure.subplots()
+    axes.set_title(result.candidate.name, fontsize=10)
+    if result.error is not None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, f"failed\n\n{fill(result.error[:600], 60)}", ha="center", va="center", parse_math=False)
+        return figure
+    at = np.arange(len(result.folds))
+    for number, name in enumerate(("video_auc", "video_accuracy", "frame_auc", "frame_accuracy")):
+        values = [fold.metrics[name] for fold in result.folds]
+        mean, std = result.mean[name], result.std[name]
+        label = f"{name.replace('_', ' ')}: mean {mean:.3f}, deviation {std:.3f}"
+        # Beside each other, as equal ones would cover each other.
+        axes.plot(at + 0.1 * (number - 1.5), values, "o", color=f"C{number}", label=label)
+        axes.axhline(mean, color=f"C{number}", linewidth=1, alpha=0.5)
+    axes.set_xticks(at, [str(fold.fold) for fold in result.folds])
+    axes.set_xlabel("validation fold")
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(loc="lower left", fontsize=8)
+    return figure
+
+
 def grid_figure(search: SearchResult, figure_name: str = "video_auc") -> "Figure | None":
     """Draw a figure of validation over the two longest axes of each kind of model's grid.
 
@@ -178,10 +209,12 @@ def grid_figure(search: SearchResult, figure_name: str = "video_auc") -> "Figure
     if not drawn:
         return None
     figure = _figure(max(5.5, 4.6 * len(drawn)), 4.4)
-    best = [max(result.mean[figure_name] for result in results) for results in drawn.values()]
-    worst = [min(result.mean[figure_name] for result in results) for results in drawn.values()]
+    means = [result.mean[figure_name] for results in drawn.values() for result in results]
+    high = max(means)
+    # Equal but for rounding, they would have the two ends of the colours.
+    low = min(*means, high - LEAST_SPREAD)
     for axes, (kind, results) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
-        image = _grid(axes, results, figure_name, low=min(worst), high=max(best))
+        image = _grid(axes, results, figure_name, low=low, high=high)
         axes.set_title(kind)
     figure.colorbar(image, ax=figure.axes, label=f"validation {figure_name.replace('_', ' ')}")
     return figure

@@ -23,6 +23,7 @@ from dfpipe.models.evaluate import Evaluation
 from dfpipe.models.figures import (
     classification_text,
     confusion_figure,
+    folds_figure,
     grid_figure,
     importance_figure,
     pr_figure,
@@ -39,6 +40,7 @@ from dfpipe.settings import SplitSettings
 from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE
 from dfpipe.tracking.connection import Tracking, expect_answer, tracking_errors
 from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
+from dfpipe.tracking.note import run_note
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
 
@@ -141,7 +143,7 @@ def record_training(
         tracking_errors("record the training in", tracking.uri),
         _run(
             tracking,
-            f"train {fingerprint[:8]}",
+            _run_name(winner, split, fingerprint),
             tags={
                 **tags,
                 "dfpipe.fingerprint": fingerprint,
@@ -192,10 +194,13 @@ def record_training(
             },
         )
         metrics = {
-            **_prefixed("val_", search.best.mean),
             **_test_metrics(winner),
+            **_ends(winner),
+            **next((_prefixed("grouped_", _ends(one)) for one in grouped if one.candidate == winner.candidate), {}),
             **beside.get(winner.candidate, {}),
+            **_prefixed("val_", search.best.mean),
         }
+        metrics = dict(sorted(metrics.items(), key=_as_read))
         folder = Path(scratch, "run")
         _write_evaluation(folder, winner, preprocessing)
         _save(folder / "roc.png", roc_figure(evaluations))
@@ -222,7 +227,9 @@ def record_training(
             metrics=metrics,
             scratch=Path(scratch, "model"),
         )
-        _log(tracking, run_id, tags={"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)})
+        note = run_note(winner, search, split, metrics=metrics, flow_run_url=tags.get("prefect.flow_run_url"))
+        model = {"dfpipe.model_name": version.name, "dfpipe.model_version": str(version.version)}
+        _log(tracking, run_id, tags={**model, "mlflow.note.content": note})
     return _record(tracking, tracking.client.get_run(run_id))
 
 
@@ -341,15 +348,17 @@ def _record_candidate(
                 "share": result.share,
             },
             metrics=[
-                *_at_step(0, {**means, **spread, **tested, **grouped}),
+                *_at_step(0, dict(sorted({**means, **spread, **tested, **grouped}.items(), key=_as_read))),
                 *(entry for fold in result.folds for entry in _at_step(fold.fold, _prefixed("fold_", fold.metrics))),
             ],
         )
         tracking.client.log_inputs(run_id, inputs)
-        if evaluation is not None:
-            with TemporaryDirectory(prefix="dfpipe-") as scratch:
+        with TemporaryDirectory(prefix="dfpipe-") as scratch:
+            # MLflow's page that compares runs shows files that all have, and breaks where one has none.
+            _save(Path(scratch, "folds.png"), folds_figure(result))
+            if evaluation is not None:
                 _write_evaluation(Path(scratch), evaluation, preprocessing)
-                _upload(tracking, run_id, Path(scratch))
+            _upload(tracking, run_id, Path(scratch))
 
 
 @contextmanager
@@ -433,7 +442,7 @@ def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
-    """Return the figures on the test side, each with the ends of its interval.
+    """Return the figures on the test side.
 
     MLflow's database takes no nan; what is not defined is not recorded.
     """
@@ -442,14 +451,32 @@ def _test_metrics(evaluation: Evaluation) -> dict[str, float]:
         **evaluation.video.named("test_video_"),
         **{f"test_video_{name}_uncalibrated": getattr(evaluation.video_uncalibrated, name) for name in CALIBRATED},
         "test_video_threshold": evaluation.rule.threshold,
-        **{
-            f"test_{unit}_{name}_{end}": getattr(interval, end)
-            for unit, intervals in (("frame", evaluation.frame_intervals), ("video", evaluation.video_intervals))
-            for name, interval in intervals.items()
-            for end in Interval._fields
-        },
     }
     return {name: value for name, value in named.items() if not math.isnan(value)}
+
+
+def _ends(evaluation: Evaluation) -> dict[str, float]:
+    """Return the ends of the intervals of these figures; on every child run they would drown the table."""
+    named = {
+        f"test_{unit}_{name}_{end}": getattr(interval, end)
+        for unit, intervals in (("frame", evaluation.frame_intervals), ("video", evaluation.video_intervals))
+        for name, interval in intervals.items()
+        for end in Interval._fields
+    }
+    return {name: value for name, value in named.items() if not math.isnan(value)}
+
+
+def _as_read(metric: tuple[str, float]) -> tuple[bool, bool, bool]:
+    """Sort figures as they are looked at: AUC by video, by video, by face; ends of intervals last.
+
+    MLflow lists them in the order in which they came, and draws the first.
+    """
+    name, _ = metric
+    return (name.endswith(("_low", "_high")) and "_auc_" not in name, "_video_" not in name, "_video_auc" not in name)
+
+
+def _run_name(winner: Evaluation, split: Split, fingerprint: str) -> str:
+    return f"train {winner.candidate.model} {fingerprint[:8]}{' (leaky)' if split.leaky else ''}"
 
 
 def _data_params(data: TrainingData, split: Split) -> dict[str, str | int]:
@@ -508,7 +535,8 @@ def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Prepr
 
 def _save(path: Path, figure: Any | None) -> None:
     if figure is not None:
-        figure.savefig(path, dpi=110)
+        # Legends below the axes are outside of what the layout knows.
+        figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def _predictions(evaluation: Evaluation) -> pa.Table:
