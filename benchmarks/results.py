@@ -1,8 +1,8 @@
 """How well each kind of model does on each feature set: drawn people, and real clips with pseudo-fakes of them.
 
     python benchmarks/results.py sets [--work FOLDER] [--data FOLDER] [--markdown]
-    python benchmarks/results.py auc drawn-0.1
-    python benchmarks/results.py leak
+    python benchmarks/results.py auc [SET…] [--features NAME…]
+    python benchmarks/results.py leak [SET…]
     python benchmarks/results.py memory
 
 The first call makes the videos (`dfpipe synth`) and runs the pipeline over them (`dfpipe run --until features`); what
@@ -228,11 +228,11 @@ def show_sets(settings: Settings, *, markdown: bool) -> None:
     show("The data", ("set", "real videos", "fake videos", "people", "groups", "faces"), rows, markdown=markdown)
 
 
-def show_auc(settings: Settings, names: Sequence[str], *, markdown: bool) -> None:
+def show_auc(settings: Settings, names: Sequence[str], of: Sequence[str], *, markdown: bool) -> None:
     """Every kind of model on every feature set, and what each took."""
     for name in names:
         figures, seconds, memory = [], [], []
-        for features in SETS:
+        for features in of:
             _, data = read(settings, name, features)
             cells = grouped(data)
             label = f"{features} ({data.X.shape[1]})"
@@ -246,10 +246,10 @@ def show_auc(settings: Settings, names: Sequence[str], *, markdown: bool) -> Non
         sys.stdout.flush()
 
 
-def show_leak(settings: Settings, *, markdown: bool) -> None:
+def show_leak(settings: Settings, names: Sequence[str], *, markdown: bool) -> None:
     """The seed's random frames beside whole groups of people."""
     rows = []
-    for name in (*DRAWN, *CLIPS):
+    for name in names:
         for features in ("pixels", "joined"):
             videos, data = read(settings, name, features)
             apart = grouped(data, LEAK_MODELS)
@@ -304,7 +304,8 @@ def main() -> None:
     """Make what is missing, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=("sets", "auc", "leak", "memory"), help="what to print")
-    parser.add_argument("sets", nargs="*", help="data sets of the table auc (all)")
+    parser.add_argument("sets", nargs="*", help="data sets of the tables auc and leak (all)")
+    parser.add_argument("--features", nargs="+", choices=SETS, default=list(SETS), help="rows of the table auc (all)")
     parser.add_argument(
         "--work", type=Path, default=Path(".dfpipe/results"), help="folder of videos and store (%(default)s)"
     )
@@ -319,9 +320,9 @@ def main() -> None:
         case "sets":
             show_sets(settings, markdown=options.markdown)
         case "auc":
-            show_auc(settings, names, markdown=options.markdown)
+            show_auc(settings, names, options.features, markdown=options.markdown)
         case "leak":
-            show_leak(settings, markdown=options.markdown)
+            show_leak(settings, names, markdown=options.markdown)
         case "memory":
             show_memory(settings, markdown=options.markdown)
 
