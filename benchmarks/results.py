@@ -92,7 +92,7 @@ GRID = {
     "linear_svm": {"C": [0.001]},
     "rbf_svm": {"C": [1.0]},
 }
-"""One candidate of each kind, also chosen before any figure: nothing is searched, so no figure is the best of many."""
+"""One candidate of each kind: nothing is searched, so no figure is the best of many."""
 
 
 def prepare(work: Path, data: Path | None) -> Settings:
