@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import quote
 from urllib.request import urlopen
 
 import numpy as np
@@ -70,6 +71,7 @@ from dfpipe.tracking import (
 from dfpipe.training import evaluate_best
 
 SERVER_SECONDS = 120
+BROWSER_MS = 60_000
 EVALUATION = EvaluationSettings(bootstrap=BootstrapSettings(samples=100), by=["compression"])
 SPLIT = SplitSettings(folds=2, test_fraction=0.3, seed=0)
 FOREST = Candidate("forest", (("max_depth", 3), ("n_estimators", 5)), 0)
@@ -741,6 +743,41 @@ def test_a_server_serves_as_well_as_a_database(training, server, tmp_path, capfd
     assert any((tmp_path / "store/mlflow/models").rglob("preprocessing.json"))
     with pytest.raises(ModelNotFoundError):
         load_champion(tracking, name="dfpipe", alias_or_version="nobody")
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_the_comparison_page_shows_every_child_its_figures_and_a_picture(training, server, tmp_path, chromium):
+    tracking = open_tracking(MlflowSettings(tracking_uri=server), state=tmp_path, artifact_root=str(tmp_path / "store"))
+    record = training.record(tracking, "c" * 16)
+    children = children_of(tracking, record)
+    runs, experiments = (
+        quote(json.dumps(ids)) for ids in ([one.info.run_id for one in children.values()], [record.experiment_id])
+    )
+    # High enough for all parts of the page, as it makes only those that are in sight.
+    page = chromium.new_page(viewport={"width": 1600, "height": 2400})
+    page.set_default_timeout(BROWSER_MS)
+    page.goto(f"{server}/#/compare-runs?runs={runs}&experiments={experiments}")
+    page.get_by_text(f"Comparing {len(EVERYTHING)} Runs from 1 Experiment").wait_for()
+    for candidate in EVERYTHING:
+        page.get_by_role("row").filter(has_text="Run Name:").get_by_text(candidate.name, exact=True).wait_for()
+    page.get_by_text("fold_frame_auc", exact=True).wait_for()
+    for candidate in (FOREST, BOOSTED):
+        value = children[candidate.name].data.metrics["fold_frame_auc"]
+        # MLflow shows three decimals, and no zeros at their end.
+        page.get_by_text(f"{value:.3f}".rstrip("0").rstrip("."), exact=True).first.wait_for()
+    # The one file that every child has; where one has none, this part of the page breaks.
+    page.get_by_text("folds.png", exact=True).dispatch_event("click")
+    drawn = """count => new Set(
+        [...document.images].filter(picture => picture.naturalWidth > 300).map(picture => picture.src)
+    ).size == count"""
+    page.wait_for_function(drawn, arg=len(EVERYTHING))
+
+    page.goto(record.url)
+    page.get_by_text("the best of 3 candidates by validation video_auc; 1 failed").wait_for()
+    page.goto(f"{record.url}/artifacts")
+    page.get_by_text("roc.png", exact=True).dispatch_event("click")
+    page.wait_for_function(drawn, arg=1)
 
 
 @pytest.mark.services
