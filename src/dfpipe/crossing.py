@@ -85,7 +85,7 @@ def cross(settings: Settings, by: CrossBy, *, model: str | None = None) -> Cross
             by=by,
             memory_bytes=engine.room_bytes(data.X.nbytes),
             run_tasks=on_workers(engine, "cross"),
-            seed=settings.train.split.seed,
+            bootstrap=settings.train.evaluation.bootstrap,
         )
     tags = training_tags(tables, make_provenance(settings, run_id=""))
     run_id = record_cross(tracking, matrix, split_json=split_record(data, split, settings.train.split), tags=tags)

@@ -55,10 +55,10 @@ def cross(
     if json_output:
         say_json(crossed)
     else:
-        print_matrix(crossed)
+        print_matrix(crossed, confidence=settings.train.evaluation.bootstrap.confidence)
 
 
-def print_matrix(crossed: "Crossed") -> None:
+def print_matrix(crossed: "Crossed", *, confidence: float) -> None:
     """Print the matrix: what was learned from down, what was judged on across."""
     matrix = crossed.matrix
     table = RichTable("learned from \\ judged on", *map(escape, matrix.kinds), box=None)
@@ -69,7 +69,9 @@ def print_matrix(crossed: "Crossed") -> None:
     print_table(table)
     for kind, reason in matrix.left_out.items():
         print_row("left out", f"{kind}: {reason}")
-    print_row("figures", "video AUC with 95 % intervals over groups of people, none of whom was learned from")
+    print_row(
+        "figures", f"video AUC with {confidence:.0%} intervals over groups of people, none of whom was learned from"
+    )
     print_row("model", matrix.candidate.name)
     print_row("run", crossed.url or crossed.run_id)
 

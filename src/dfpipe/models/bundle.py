@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfpipe.errors import StoreError, TrainingDataError
 from dfpipe.models.calibration import VerdictRule
 from dfpipe.models.data import ColumnBlock, FeatureMatrix
+from dfpipe.models.kept import Kept
 from dfpipe.models.kinds import KINDS, ModelKind
 from dfpipe.models.soundness import check_lightgbm_text, check_sklearn
 from dfpipe.settings import ExtractSettings, FeatureSettings
@@ -21,10 +21,10 @@ UNFITTED = VerdictRule()
 """The score as it is, fake from one half on."""
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(Kept):
     """How a video became rows: kept beside a model, and followed to the letter when a video is judged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    what: ClassVar[str] = "preprocessing"
 
     extract: ExtractSettings
     """Frames, faces and crops."""
@@ -44,29 +44,6 @@ class Preprocessing(BaseModel):
     """Fingerprint of each feature set's rows: settings, code version and crops."""
     dfpipe_version: str
     """Version that wrote this."""
-
-    def to_json(self) -> str:
-        """Return it as indented JSON."""
-        return self.model_dump_json(indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read it back.
-
-        Raises
-        ------
-        StoreError
-            Text that is not such JSON.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise StoreError(
-                f"the model's preprocessing cannot be read at {where or 'its first byte'}: {first['msg']}; "
-                "train again, or use the dfpipe version that trained the model"
-            ) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,13 +5,14 @@ the log odds of the score: so it can also leave a score as it is, which a sigmoi
 (Kull, Silva Filho and Flach, "Beta calibration", 2017). Isotonic regression is Zadrozny and Elkan's (2002).
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from dfpipe.errors import StoreError, TrainingDataError
+from dfpipe.errors import TrainingDataError
+from dfpipe.models.kept import Kept
 from dfpipe.models.metrics import THRESHOLD
 from dfpipe.settings import (
     BalancedThreshold,
@@ -75,8 +76,10 @@ class Isotonic(_Value):
 Calibration = Annotated[Uncalibrated | Sigmoid | Isotonic, Field(discriminator="name")]
 
 
-class VerdictRule(_Value):
+class VerdictRule(Kept):
     """How the score of a video becomes a probability, and from which probability on it is called fake."""
+
+    what: ClassVar[str] = "verdict rule"
 
     calibration: Calibration = Uncalibrated()
     """From score to probability."""
@@ -98,29 +101,6 @@ class VerdictRule(_Value):
             Mean probability of fake over the faces of each video.
         """
         return self.calibration.apply(scores)
-
-    def to_json(self) -> str:
-        """Return it as indented JSON, from which it comes back to the last bit."""
-        return self.model_dump_json(indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Self:
-        """Read it back.
-
-        Raises
-        ------
-        StoreError
-            Text that is not such JSON.
-        """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise StoreError(
-                f"the model's verdict rule cannot be read at {where or 'its first byte'}: {first['msg']}; "
-                "train again, or use the dfpipe version that trained the model"
-            ) from error
 
 
 def fit_rule(y: NDArray[np.int8], scores: NDArray[np.floating], settings: EvaluationSettings) -> VerdictRule:

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models import Candidate, ColumnBlock, Split, TrainingData, fit_bytes, refit_and_evaluate, split_groups
-from dfpipe.models.cross import _auc, cross_evaluate, cross_figure, cross_kinds
+from dfpipe.models.cross import cross_evaluate, cross_figure, cross_kinds
 
 FOREST = Candidate("forest", (("n_estimators", 30),), 0)
 
@@ -120,14 +119,6 @@ def test_a_single_group_has_no_interval():
     kinds = cross_kinds(values, data.video_labels, real_of=["d"] * len(values))
     matrix = cross_evaluate(data, split, kinds, FOREST, by="method")
     assert all((cell.low, cell.high) == (None, None) for cell in matrix.cells)
-
-
-def test_auc_is_that_of_scikit_learn_ties_included():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        y, score = np.r_[0, 1, rng.integers(0, 2, 30)].astype(np.int8), rng.integers(0, 6, 32) / 6
-        assert _auc(y, score) == pytest.approx(roc_auc_score(y, score))
-    assert np.isnan(_auc(np.ones(3, np.int8), np.arange(3.0)))
 
 
 def test_the_picture_has_a_cell_for_each_pair(made):
