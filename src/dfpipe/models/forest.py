@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dfpipe.errors import TrainingDataError
 
-__all__ = ["fit_uint8_forest", "forest_proba", "score_uint8_forest"]
+__all__ = ["fit_uint8_forest", "forest_proba"]
 
 
 def fit_uint8_forest(
@@ -93,43 +93,6 @@ def fit_uint8_forest(
         work.fitted(estimator, tree) for estimator, tree in zip(work.estimators, work.grow(), strict=True)
     ]
     return forest
-
-
-def score_uint8_forest(
-    X: NDArray[np.uint8],
-    y: NDArray[Any],
-    score_rows: NDArray[np.integer],
-    *,
-    at: Sequence[int],
-    rows: NDArray[np.integer] | None = None,
-    **parameters: Any,
-) -> dict[int, NDArray[np.float64]]:
-    """Return what forests of several sizes say of some rows, and keep no tree: a fold of a grid over ``n_estimators``.
-
-    Parameters
-    ----------
-    X, y, rows
-        As for `fit_uint8_forest`.
-    score_rows
-        Indices of the rows to score.
-    at
-        Numbers of trees.
-    parameters
-        Further parameters of `fit_uint8_forest`, without ``n_estimators``.
-
-    Returns
-    -------
-    dict of int to ndarray of float64, shape (n_score_rows, 2)
-        By number of trees, what `predict_proba` of a forest of so many says, to the last bit.
-
-    Raises
-    ------
-    TrainingDataError, ValueError
-        As for `fit_uint8_forest`.
-    """
-    forest = _unfitted(**parameters, n_estimators=max(at))
-    work = _Work.of(forest, X, y, rows)
-    return _accumulate(work.columns, score_rows, work.grow(), at)
 
 
 def forest_proba(

@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from dfpipe.errors import TrainingDataError
 from dfpipe.models.bundle import load_estimator
-from dfpipe.models.forest import fit_uint8_forest, forest_proba, score_uint8_forest
+from dfpipe.models.forest import fit_uint8_forest, forest_proba
 from dfpipe.models.kinds import KINDS
 
 FIELDS = ["left_child", "right_child", "feature", "threshold", "impurity", "n_node_samples", "weighted_n_node_samples"]
@@ -147,12 +147,11 @@ def test_every_number_of_trees_is_answered_by_the_largest_forest():
     X, y = make_data()
     train, test = np.arange(200), np.arange(200, 250)
     at = [1, 3, 8]
-    scored = score_uint8_forest(X, y, test, at=at, rows=train, random_state=5, max_depth=4)
     whole = fit_uint8_forest(X, y, rows=train, n_estimators=8, random_state=5, max_depth=4)
+    answered = forest_proba(whole, X, test, at=at)
     for number in at:
         alone = RandomForestClassifier(number, random_state=5, max_depth=4).fit(X[train], y[train])
-        for proba in (scored[number], forest_proba(whole, X, test, at=at)[number]):
-            np.testing.assert_array_equal(proba, alone.predict_proba(X[test]))
+        np.testing.assert_array_equal(answered[number], alone.predict_proba(X[test]))
 
 
 def test_what_scikit_learn_offers_beyond_predictions_works():
@@ -240,8 +239,6 @@ def test_rows_that_are_not_there(rows):
     message = r"of an array of 250, expected 0 to 249"
     with pytest.raises(TrainingDataError, match=message):
         fit_uint8_forest(X, y, rows=np.array(rows), n_estimators=1)
-    with pytest.raises(TrainingDataError, match=message):
-        score_uint8_forest(X, y, np.array(rows), at=[1])
     with pytest.raises(TrainingDataError, match=message):
         forest_proba(fit_uint8_forest(X, y, n_estimators=1), X, np.array(rows))
 
