@@ -74,7 +74,8 @@ class FaceClip:
         self._stream: VideoStream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.width = self._stream.height = self._size_px
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "18", "preset": "medium"}
+        # With AVX-512, libx264's macroblock tree reads memory that nothing was written to, and the bytes depend on it.
+        self._stream.options = {"crf": "18", "preset": "medium", "x264-params": "mbtree=0"}
         context = self._stream.codec_context
         # x264 rounds differently with more threads, and a worker is one core.
         context.thread_count, context.thread_type = 1, ThreadType.NONE
