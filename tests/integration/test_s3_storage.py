@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import ExitStack, suppress
 
 import pyarrow as pa
 import pytest
@@ -126,13 +127,15 @@ def test_nobody_at_the_endpoint_is_told_of_soon(act):
 @pytest.mark.slow
 @pytest.mark.parametrize("act", [put, read])
 def test_an_endpoint_that_swallows_everything_is_given_up(act):
-    with socket.socket() as deaf, socket.socket() as first, socket.socket() as second:
+    with socket.socket() as deaf, ExitStack() as fillers:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
-        for filler in (first, second):
-            # With its queue full the system answers no further connection, as a firewall would.
-            filler.setblocking(False)
-            filler.connect_ex(deaf.getsockname())
+        # With its queue full the system answers no further connection, as a firewall would.
+        with suppress(TimeoutError):
+            while True:
+                filler = fillers.enter_context(socket.socket())
+                filler.settimeout(1)
+                filler.connect(deaf.getsockname())
         silent = S3Settings(
             endpoint_url=f"http://127.0.0.1:{deaf.getsockname()[1]}",
             access_key_id="x",
