@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from uuid import uuid4
 
+import dask
 import pytest
 
 from dfpipe import __version__
@@ -111,6 +112,23 @@ def test_work_whose_worker_dies_is_done_again_once(engine, tmp_path):
     assert sorted(engine.run(die_the_first_time, range(6), shared=tmp_path)) == list(range(6))
     with pytest.raises(ServiceError, match="died twice"):
         list(engine.run(die, range(1)))
+
+
+def test_a_shared_value_is_told_again_while_all_workers_die(engine, tmp_path):
+    # To whom it is told may die meanwhile, or nobody is back yet: both were errors of the run.
+    assert list(engine.run(die, range(4), shared=tmp_path, lost=minus_one)) == [-1] * 4
+
+
+def test_a_worker_that_takes_long_to_come_back_is_not_given_up(tmp_path):
+    # Dask gives up a worker of its own that is not back in 15 s, and whoever waits for it waits for ever.
+    slow = tmp_path / "slow"
+    preload = f"import os, time; os.path.exists({str(slow)!r}) and time.sleep(18)"
+    with (
+        dask.config.set({"distributed.worker.preload": [preload]}),
+        open_engine(DaskSettings(workers=1, patience_seconds=120)) as engine,
+    ):
+        slow.touch()
+        assert list(engine.run(die_the_first_time, [3], shared=tmp_path)) == [3]
 
 
 def times_or_die(factor, number):
@@ -322,6 +340,20 @@ def test_workers_with_another_dfpipe_are_refused(scheduler, tmp_path):
         open_engine(DaskSettings(scheduler=address)),
     ):
         pass
+
+
+def test_the_last_worker_s_end_is_one_line(scheduler):
+    # Dask would wait for another for ever.
+    address, _ = scheduler
+    gone = pytest.raises(ServiceError, match=r"no Dask worker has been there for 0\.5 s")
+    settings = DaskSettings(scheduler=address, patience_seconds=0.5)
+    for call in (
+        lambda engine: list(engine.run(times, [1, 2], shared=2)),
+        lambda engine: engine.map_then_write(abs, [1, 2], write=total, lost=minus_one, on_done=lambda: None),
+    ):
+        with worker(address) as process, gone, open_engine(settings) as engine:
+            process.kill()
+            call(engine)
 
 
 def test_a_scheduler_that_dies_is_one_line(scheduler, monkeypatch):

@@ -72,7 +72,7 @@ class Threads:
 @pytest.mark.parametrize("threads", [0, 1, 2, 16, 1000])
 @pytest.mark.parametrize("videos_per_shard", [1, 64, 256, 100_000])
 def test_shards_at_once_keep_threads_busy_and_the_scheduler_small(threads, videos_per_shard):
-    shards = Engine(Threads(threads)).shards_at_once(videos_per_shard)
+    shards = Engine(Threads(threads), patience_seconds=1).shards_at_once(videos_per_shard)
     assert 3 <= shards <= 64
     # While two are written, the others have work for every thread, but for the bound on shards.
     assert (shards - 2) * videos_per_shard >= min(threads, 62 * videos_per_shard)

@@ -45,6 +45,9 @@ def open_engine(settings: DaskSettings) -> Iterator[Engine]:
             # No task waits behind another on the same worker: it would share the blame for that one's crash.
             "distributed.scheduler.worker-saturation": 1.0,
             "distributed.worker.daemon": True,
+            # A worker that is not back after this long would be given up for good; on a busy machine its imports alone
+            # take longer than the 15 s that are usual.
+            "distributed.deploy.lost-worker-timeout": "365 days",
         }
     ):
         if settings.scheduler is not None:
@@ -56,20 +59,30 @@ def open_engine(settings: DaskSettings) -> Iterator[Engine]:
                 ) from error
             with client:
                 _check_workers(client, settings)
-                yield _announced(Engine(client))
+                with _announced(client, settings) as engine:
+                    yield engine
         elif settings.cluster is not None:
             with closing(_make_cluster(settings.cluster)) as cluster, Client(cluster) as client:
                 _check_workers(client, settings)
-                yield _announced(Engine(client))
+                with _announced(client, settings) as engine:
+                    yield engine
         else:
-            with _one_thread_per_library(), _local_cluster(settings) as cluster, Client(cluster) as client:
-                yield _announced(Engine(client))
+            with (
+                _one_thread_per_library(),
+                _local_cluster(settings) as cluster,
+                Client(cluster) as client,
+                _announced(client, settings) as engine,
+            ):
+                yield engine
 
 
-def _announced(engine: Engine) -> Engine:
+@contextmanager
+def _announced(client: Client, settings: DaskSettings) -> Iterator[Engine]:
+    engine = Engine(client, patience_seconds=settings.patience_seconds)
     where = f"; dashboard at {engine.dashboard_url}" if engine.dashboard_url else ""
     progress.tell(f"Dask workers: {engine.workers}, threads: {engine.threads}{where}")
-    return engine
+    with engine.watched():
+        yield engine
 
 
 def _check_workers(client: Client, settings: DaskSettings) -> None:

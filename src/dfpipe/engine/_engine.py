@@ -1,6 +1,8 @@
 """Sending work to workers, never more of it than they can take up soon."""
 
 import math
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -17,6 +19,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOST = "the connection to the Dask scheduler was lost; see whether it still runs, and run again"
+
+DIED_TWICE = "a Dask worker died twice over the same work; see whether its memory is enough"
+
+LOOK_SECONDS = 2.0
+"""Pause between two looks at whether any worker is left."""
 
 MEMORY = "memory_bytes"
 """Resource that workers declare and tasks ask for."""
@@ -44,11 +51,49 @@ class Engine:
     ----------
     client
         An open Dask client, and at least one worker; whoever opened it closes it.
+    patience_seconds
+        How long work waits where no worker is left.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, patience_seconds: float) -> None:
         self._client = client
+        self._patience_seconds = patience_seconds
         self._declared_bytes = _declared_memory(client)
+        self._why_gone = LOST
+        self._closing = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator["Engine"]:
+        """Give up the connection where no worker is left for longer than patience lasts.
+
+        Dask itself would wait for ever, and everybody who waits for a result with it.
+        """
+        watch = threading.Thread(target=self._watch, name="dfpipe-workers-left", daemon=True)
+        watch.start()
+        try:
+            yield self
+        finally:
+            self._closing.set()
+            watch.join()
+
+    def _watch(self) -> None:
+        seen_at = time.monotonic()
+        while not self._closing.wait(min(LOOK_SECONDS, self._patience_seconds / 2)):
+            try:
+                left = self.workers
+            except ServiceError:
+                return
+            now = time.monotonic()
+            if left:
+                seen_at = now
+            elif now - seen_at > self._patience_seconds:
+                self._why_gone = (
+                    f"no Dask worker has been there for {self._patience_seconds:g} s; see why they end, start some and "
+                    "run again, or raise dask.patience_seconds"
+                )
+                # Whoever waits for a result is told so.
+                self._client.close()
+                return
 
     @property
     def dashboard_url(self) -> str | None:
@@ -132,7 +177,7 @@ class Engine:
         Raises
         ------
         ServiceError
-            The scheduler is gone, or a call's worker died twice.
+            The scheduler is gone, no worker is left, or a call's worker died twice.
         """
         with self._connected():
             waiting = iter(items)
@@ -167,9 +212,7 @@ class Engine:
                             fill()
                             continue
                         if lost is None:
-                            raise ServiceError(
-                                "a Dask worker died twice over the same work; see whether its memory is enough"
-                            )
+                            raise ServiceError(DIED_TWICE)
                         result = lost(item)
                     # Forgotten by the scheduler before the caller takes its time.
                     del future, item
@@ -215,25 +258,29 @@ class Engine:
         Raises
         ------
         ServiceError
-            The scheduler is gone.
+            The scheduler is gone, no worker is left, or the worker of the write died twice.
         """
         with self._connected():
             one = self._ask(task_memory_bytes)
             futures = self._client.map(function, items, pure=False, resources=one)
+            results: list[Any] = list(futures)
+            tries = [1] * len(results)
+
+            def settle() -> None:
+                # A dying worker takes down whatever else it held, so guilt is only proven alone.
+                for place, item in enumerate(items):
+                    while isinstance(results[place], Future) and self._killed(results[place]):
+                        if tries[place] == 1:
+                            results[place] = self._client.submit(function, item, pure=False, resources=one)
+                            futures.append(results[place])
+                        else:
+                            results[place] = lost(item)
+                        tries[place] += 1
+
             try:
-                for _ in as_completed(futures):
+                for _ in as_completed(list(futures)):
                     on_done()
-                results: list[Any] = []
-                for item, future in zip(items, list(futures), strict=True):
-                    _settle(future)
-                    if _killed(future):
-                        # A dying worker takes down whatever else it held, so guilt is only proven alone.
-                        again = self._client.submit(function, item, pure=False, resources=one)
-                        futures.append(again)
-                        _settle(again)
-                        results.append(lost(item) if _killed(again) else self._sound(again))
-                    else:
-                        results.append(self._sound(future))
+                settle()
 
                 def submit_write() -> Future[Any]:
                     # Before all other work: until it is done, the results fill the workers' memory.
@@ -241,14 +288,16 @@ class Engine:
                         write, results, pure=False, priority=1, resources=self._ask(write_memory_bytes)
                     )
                     futures.append(written)
-                    _settle(written)
                     return written
 
                 written = submit_write()
-                if _killed(written):
+                if self._killed(written):
                     # The results that went with its worker are on their way again; if the whole shard were begun anew,
                     # items would be worked on a third time.
+                    settle()
                     written = submit_write()
+                    if self._killed(written):
+                        raise ServiceError(DIED_TWICE)
                 return self._sound(written).result()
             finally:
                 # Released as soon as the shard is written, or a long run would fill the workers' memory.
@@ -264,7 +313,7 @@ class Engine:
         except Exception as error:
             if self._client.status == "running":
                 raise
-            raise ServiceError(LOST) from error
+            raise ServiceError(self._why_gone) from error
 
     def _ask(self, memory_bytes: int | None) -> dict[str, float] | None:
         if memory_bytes is None or self._declared_bytes is None:
@@ -276,16 +325,40 @@ class Engine:
         if future.status == "error":
             raise future.exception()
         if future.status != "finished":
-            raise ServiceError(LOST)
+            raise ServiceError(self._why_gone)
         return future
 
     def _share(self, value: Any) -> Future[Any]:
-        future: Future[Any] = self._client.scatter(value, broadcast=True, direct=True, hash=False)
-        return future
+        while True:
+            try:
+                future: Future[Any] = self._client.scatter(value, broadcast=True, direct=True, hash=False)
+            except (OSError, TimeoutError):
+                # A worker went while it was told, or none is back yet; `watched` ends this where none comes.
+                if self._client.status != "running":
+                    raise
+            else:
+                return future
 
     def _lost(self, future: Future[Any]) -> bool:
         """Say whether a future's work went with a worker, the scheduler being alive."""
-        return _killed(future) or (future.status not in {"finished", "error"} and self._client.status == "running")
+        return _died(future) or (future.status not in {"finished", "error"} and self._client.status == "running")
+
+    def _killed(self, future: Future[Any]) -> bool:
+        """Wait for a future, and say whether its worker died over it; raise what it ended with otherwise.
+
+        One that had ended, and whose result went with a worker, is on its way again.
+        """
+        # To ask is a question to another thread, for every video of a run.
+        while future.status not in {"finished", "error"}:
+            # Cancelled with all others when the scheduler is gone; _sound says so.
+            with suppress(CancelledError):
+                wait(future)
+            if self._client.status != "running":
+                break
+        if _died(future):
+            return True
+        self._sound(future)
+        return False
 
     def _outcome(self, future: Future[Any]) -> tuple[Any, bool]:
         """Return the result of a future that has ended, and whether it went with a worker instead."""
@@ -305,16 +378,7 @@ class Engine:
             self._client.cancel(futures, reason="no longer wanted")
 
 
-def _settle(future: Future[Any]) -> None:
-    """Wait for a future, also for one that had ended and whose result went with a worker: it is on its way again."""
-    # To ask is a question to another thread, for every video of a run.
-    if future.status not in {"finished", "error"}:
-        # Cancelled with all others when the scheduler is gone; _sound says so.
-        with suppress(CancelledError):
-            wait(future)
-
-
-def _killed(future: Future[Any]) -> bool:
+def _died(future: Future[Any]) -> bool:
     return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 

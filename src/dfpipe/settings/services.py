@@ -63,7 +63,7 @@ class DaskSettings(Section):
     cluster: ClusterSettings | None = None
     """Cluster to make for the length of the run; null makes none. Not together with a scheduler."""
     patience_seconds: float = Field(300, gt=0)
-    """How long to wait for the first worker of a scheduler or cluster."""
+    """How long to wait while no worker is there: for the first of a scheduler or cluster, and when all have gone."""
     workers: int | None = Field(None, ge=1)
     """Local worker processes; null is one for as many cores as a worker has threads."""
     threads: int = Field(1, ge=1)
