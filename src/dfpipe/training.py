@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dfpipe import __version__, progress
-from dfpipe.catalog import Video
+from dfpipe.catalog import Video, part_of
 from dfpipe.engine import Engine
 from dfpipe.errors import TrainingDataError
 from dfpipe.faces import open_detector
@@ -146,7 +146,7 @@ def evaluate_best(
     found
         Every candidate.
     settings
-        Calibration, threshold, intervals, and columns of the catalog for each value of which figures are wanted.
+        Calibration, threshold, intervals, and columns or attributes for each value of which figures are wanted.
     fingerprint
         Of the training.
     judged
@@ -157,9 +157,7 @@ def evaluate_best(
     ServiceError
         MLflow cannot be reached; then no held-out video was looked at.
     """
-    attributes: dict[str, list[str]] = {
-        name: [str(getattr(video, name) or "none") for video in videos] for name in settings.evaluation.by
-    }
+    attributes = {name: [part_of(video, name) for video in videos] for name in settings.evaluation.by}
     held_out = test_sha256(data, split.test_rows)
     evaluations = []
     for result in found.best_per_model.values():
