@@ -12,33 +12,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dfpipe.errors import ServiceError
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.card import model_card
-from dfpipe.models.data import REAL_AND_FAKE, TrainingData
+from dfpipe.models.data import TrainingData
 from dfpipe.models.evaluate import Evaluation
-from dfpipe.models.figures import (
-    classification_text,
-    confusion_figure,
-    folds_figure,
-    grid_figure,
-    importance_figure,
-    pr_figure,
-    reliability_figure,
-    roc_figure,
-    scores_figure,
-    subsets_figure,
-)
-from dfpipe.models.metrics import Interval, Scores
+from dfpipe.models.figures import folds_figure, grid_figure, pr_figure, roc_figure
+from dfpipe.models.metrics import Interval
 from dfpipe.models.search import CandidateResult, SearchResult
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
-from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE
+from dfpipe.tracking.artifacts import SPLIT_FILE
 from dfpipe.tracking.connection import Tracking, expect_answer, tracking_errors
+from dfpipe.tracking.evaluation import write_evaluation, write_figure
 from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.note import run_note
 from dfpipe.tracking.reads import find_test_reads, test_sha256
@@ -202,10 +190,10 @@ def record_training(
         }
         metrics = dict(sorted(metrics.items(), key=_as_read))
         folder = Path(scratch, "run")
-        _write_evaluation(folder, winner, preprocessing)
-        _save(folder / "roc.png", roc_figure(evaluations))
-        _save(folder / "pr.png", pr_figure(evaluations))
-        _save(folder / "grid.png", grid_figure(search))
+        write_evaluation(folder, winner, preprocessing)
+        write_figure(folder / "roc.png", roc_figure(evaluations))
+        write_figure(folder / "pr.png", pr_figure(evaluations))
+        write_figure(folder / "grid.png", grid_figure(search))
         card = model_card(
             winner,
             data={**_data_params(data, split), "split": split_sha256, "rows": rows_read},
@@ -355,9 +343,9 @@ def _record_candidate(
         tracking.client.log_inputs(run_id, inputs)
         with TemporaryDirectory(prefix="dfpipe-") as scratch:
             # MLflow's page that compares runs shows files that all have, and breaks where one has none.
-            _save(Path(scratch, "folds.png"), folds_figure(result))
+            write_figure(Path(scratch, "folds.png"), folds_figure(result))
             if evaluation is not None:
-                _write_evaluation(Path(scratch), evaluation, preprocessing)
+                write_evaluation(Path(scratch), evaluation, preprocessing)
             _upload(tracking, run_id, Path(scratch))
 
 
@@ -518,78 +506,6 @@ def _inputs(data: TrainingData, split: Split, learnt_from: str, tags: Mapping[st
         )
         inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
     return inputs
-
-
-def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "confusion_matrix.png", confusion_figure(evaluation))
-    _save(folder / "reliability.png", reliability_figure(evaluation))
-    _save(folder / "scores.png", scores_figure(evaluation))
-    _save(folder / "figures_by.png", subsets_figure(evaluation))
-    _save(folder / "importance.png", importance_figure(evaluation, preprocessing))
-    (folder / "classification_report.txt").write_text(classification_text(evaluation), encoding="utf-8")
-    (folder / "verdict_rule.json").write_text(evaluation.rule.to_json(), encoding="utf-8")
-    pq.write_table(_predictions(evaluation), folder / PREDICTIONS_FILE)
-    pq.write_table(_figures_by(evaluation), folder / "figures_by.parquet")
-
-
-def _save(path: Path, figure: Any | None) -> None:
-    if figure is not None:
-        # Legends below the axes are outside of what the layout knows.
-        figure.savefig(path, dpi=110, bbox_inches="tight")
-
-
-def _predictions(evaluation: Evaluation) -> pa.Table:
-    predictions = evaluation.predictions
-    return pa.table(
-        {
-            "video_id": [one.video_id for one in predictions],
-            "label": [REAL_AND_FAKE[one.label] for one in predictions],
-            "score": pa.array([one.score for one in predictions], pa.float64()),
-            "probability": pa.array([one.probability for one in predictions], pa.float64()),
-            "threshold": pa.array([evaluation.rule.threshold] * len(predictions), pa.float64()),
-            "frames": pa.array([one.frames for one in predictions], pa.int32()),
-            "group": pa.array([one.group for one in predictions], pa.int32()),
-            **{name: pa.array(values, pa.string()) for name, values in evaluation.attributes.items()},
-        }
-    )
-
-
-def _figures_by(evaluation: Evaluation) -> pa.Table:
-    """Return the figures by video of all held-out videos and of every subset, one figure a row."""
-    y, groups = evaluation.y_video, evaluation.groups_video
-    whole = ("", "", "its own", int((y == 0).sum()), int((y == 1).sum()), len(np.unique(groups)))
-    parts: list[tuple[tuple[Any, ...], Scores, Mapping[str, Interval]]] = [
-        (whole, evaluation.video, evaluation.video_intervals)
-    ]
-    for one in evaluation.subsets:
-        about = (one.column, one.value, one.against, one.real_videos, one.fake_videos, one.groups)
-        parts.append((about, one.scores, one.intervals))
-    return pa.Table.from_pylist(
-        [
-            dict(zip(BY_SCHEMA.names, (*about, name, value, *intervals[name]), strict=True))
-            for about, scores, intervals in parts
-            for name, value in scores.named("").items()
-        ],
-        schema=BY_SCHEMA,
-    )
-
-
-BY_SCHEMA = pa.schema(
-    [
-        ("column", pa.string()),
-        ("value", pa.string()),
-        ("against", pa.string()),
-        ("real_videos", pa.int32()),
-        ("fake_videos", pa.int32()),
-        ("groups", pa.int32()),
-        ("figure", pa.string()),
-        ("estimate", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-    ]
-)
-"""Columns of ``figures_by.parquet``; the row of all held-out videos has an empty column and value."""
 
 
 def _upload(tracking: Tracking, run_id: str, folder: Path) -> None:
