@@ -10,6 +10,7 @@
     │   ├── LossError              (RuntimeError)
     │   ├── IncompleteError        (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
+    │   ├── TooLargeError          (RuntimeError)
     │   ├── ModelNotFoundError     (LookupError)
     │   ├── PromotionError         (RuntimeError)
     │   └── ServiceError           (RuntimeError)
@@ -31,6 +32,7 @@ __all__ = [
     "ServiceError",
     "SettingsError",
     "StoreError",
+    "TooLargeError",
     "TrainingDataError",
     "UserError",
     "VideoError",
@@ -86,6 +88,10 @@ class IncompleteError(UserError, RuntimeError):
 
 class TrainingDataError(UserError, ValueError):
     """Rows from which no honest model can be trained."""
+
+
+class TooLargeError(UserError, RuntimeError):
+    """A fit that is predicted to need more memory than there is; it was not tried."""
 
 
 class ModelNotFoundError(UserError, LookupError):

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dfpipe.errors import ServiceError, StoreError
+from dfpipe.errors import ServiceError, StoreError, TooLargeError
 from dfpipe.models import Candidate, CandidateResult, FoldResult, SearchResult, Split, TrainingData
 
 __all__ = ["drop_search", "find_search", "keep_search", "kept_file", "telling_of_kept_search"]
@@ -121,10 +121,10 @@ def drop_search(state: Path, fingerprint: str) -> None:
 
 @contextmanager
 def telling_of_kept_search(state: Path, fingerprint: str) -> Iterator[None]:
-    """Add to an error of a server or a store inside the block that the search is not lost."""
+    """Add to an error inside the block that the search is not lost: of a server, a store, or for want of memory."""
     try:
         yield
-    except (ServiceError, StoreError) as error:
+    except (ServiceError, StoreError, TooLargeError) as error:
         file = kept_file(state, fingerprint)
         if not file.exists():
             raise

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfpipe.errors import ServiceError, StoreError, TrainingDataError
+from dfpipe.errors import ServiceError, StoreError, TooLargeError, TrainingDataError
 from dfpipe.models import (
     Candidate,
     CandidateResult,
@@ -198,7 +198,7 @@ def test_a_search_that_is_broken_off_in_writing_leaves_nothing(tmp_path, data, s
     assert list((tmp_path / "searches").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", [ServiceError, StoreError])
+@pytest.mark.parametrize("kind", [ServiceError, StoreError, TooLargeError])
 def test_an_error_of_a_server_says_what_is_kept(tmp_path, data, split, found, kind):
     with pytest.raises(kind, match=r"^nobody answers$"), telling_of_kept_search(tmp_path, "f"):
         raise kind("nobody answers")
