@@ -4,8 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from dfpipe.errors import ServiceError
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.card import model_card
 from dfpipe.models.data import TrainingData
@@ -31,11 +29,15 @@ from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.note import run_note
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
+from dfpipe.tracking.runs import end_broken_off, open_run
 
 __all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training", "rows_sha256"]
 
 SETTINGS_TAG = "dfpipe.training_settings"
 """Tag of a training with what it depends on beside its rows."""
+
+FINGERPRINT_TAG = "dfpipe.fingerprint"
+"""Tag of a training with everything that it depends on."""
 
 METRICS_PER_REQUEST = 500
 WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
@@ -126,15 +128,15 @@ def record_training(
     winner = next(one for one in evaluations if one.candidate == search.best.candidate)
     expect_answer(tracking)
     with tracking_errors("end what broke off in", tracking.uri):
-        _end_broken_off(tracking, fingerprint)
+        end_broken_off(tracking, FINGERPRINT_TAG, fingerprint)
     with (
         tracking_errors("record the training in", tracking.uri),
-        _run(
+        open_run(
             tracking,
             _run_name(winner, split, fingerprint),
             tags={
                 **tags,
-                "dfpipe.fingerprint": fingerprint,
+                FINGERPRINT_TAG: fingerprint,
                 "dfpipe.candidate": winner.candidate.name,
                 **_split_tags(split),
                 **_face_tags(data),
@@ -232,7 +234,7 @@ def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None
     with tracking_errors("search", tracking.uri):
         runs = tracking.client.search_runs(
             [tracking.experiment_id],
-            f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status = 'FINISHED'",
+            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' AND attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
         for run in runs:
@@ -261,7 +263,7 @@ def latest_settings(tracking: Tracking) -> str | None:
     with tracking_errors("search", tracking.uri):
         runs = tracking.client.search_runs(
             [tracking.experiment_id],
-            "tags.`dfpipe.fingerprint` LIKE '%' AND attributes.status = 'FINISHED'",
+            f"tags.`{FINGERPRINT_TAG}` LIKE '%' AND attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
@@ -320,7 +322,9 @@ def _record_candidate(
     if result.error is not None:
         tags |= {"dfpipe.error": result.error[:5000]}
     candidate = result.candidate
-    with _run(tracking, candidate.name, tags=tags, seconds=result.seconds, failed=result.error is not None) as run_id:
+    with open_run(
+        tracking, candidate.name, tags=tags, seconds=result.seconds, failed=result.error is not None
+    ) as run_id:
         means = {**_prefixed("val_", result.mean), "fit_seconds": result.seconds}
         spread = {f"val_{name}_std": result.std[name] for name in WITH_SPREAD if name in result.std}
         tested = _test_metrics(evaluation) if evaluation is not None else {}
@@ -347,56 +351,6 @@ def _record_candidate(
             if evaluation is not None:
                 write_evaluation(Path(scratch), evaluation, preprocessing)
             _upload(tracking, run_id, Path(scratch))
-
-
-@contextmanager
-def _run(
-    tracking: Tracking, name: str, *, tags: Mapping[str, str], seconds: float = 0, failed: bool = False
-) -> Iterator[str]:
-    """Open a run that ended work of so many seconds, and end it as FAILED if asked or if the block raises.
-
-    Where MLflow does not answer any more, the next try to record the training ends it.
-    """
-    run = tracking.client.create_run(
-        tracking.experiment_id,
-        start_time=int((time.time() - seconds) * 1000),
-        tags={"mlflow.source.name": "dfpipe", **tags},
-        run_name=name,
-    )
-    run_id: str = run.info.run_id
-    try:
-        yield run_id
-    except BaseException:
-        # What broke it off is the error to tell, not that its end could not be told to the same server.
-        with suppress(ServiceError), tracking_errors("end a run in", tracking.uri):
-            expect_answer(tracking)
-            tracking.client.set_terminated(run_id, "FAILED")
-        raise
-    tracking.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-
-
-def _end_broken_off(tracking: Tracking, fingerprint: str) -> None:
-    """End what earlier tries to record a training have left open: a killed process told no end, nor a lost server."""
-    tries = _search(tracking, f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status != 'FINISHED'")
-    for run in tries:
-        children = _search(
-            tracking, f"tags.`mlflow.parentRunId` = '{run.info.run_id}' AND attributes.status = 'RUNNING'"
-        )
-        for one in (*children, run):
-            # Should another process be at it just now, it ends its runs as FINISHED all the same.
-            if one.info.status == "RUNNING":
-                tracking.client.set_terminated(one.info.run_id, "FAILED")
-
-
-def _search(tracking: Tracking, condition: str) -> list[Any]:
-    runs: list[Any] = []
-    token: str | None = None
-    while True:
-        page = tracking.client.search_runs([tracking.experiment_id], condition, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _log(

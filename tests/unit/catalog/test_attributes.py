@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -204,6 +206,21 @@ def test_a_store_of_before_gets_them_with_the_next_run(old_store):
         .equals(known.cast(pa.schema([field.with_nullable(True) for field in known.schema])))
     )
     assert DeltaTable(tables.location("catalog").url).to_pyarrow_table().num_rows == known.num_rows
+
+
+def test_readers_take_them_apart_as_the_docs_say(old_store):
+    settings, _ = old_store
+    tables = open_tables(settings.store, S3Settings())
+    refresh_catalog(settings, tables, by=BY)
+    where, expected = tables.location("catalog").url, [("data/fake/b", "2"), ("data/original/a", "1")]
+    catalog = DeltaTable(where).to_pyarrow_dataset()  # noqa: F841 - DuckDB finds it by its name
+    query = "SELECT video_id, json_extract_string(attributes, '$.tone') FROM catalog ORDER BY video_id"
+    assert duckdb.sql(query).fetchall() == expected
+    tone = pl.col("attributes").str.json_path_match("$.tone")
+    assert pl.scan_delta(where).select("video_id", tone).sort("video_id").collect().rows() == expected
+    page = (Path(__file__).parents[3] / "docs/tables.md").read_text()
+    assert "json_extract_string(attributes, '$.skin_tone')" in page
+    assert '.str.json_path_match("$.skin_tone")' in page
 
 
 def test_a_name_is_chosen_once():
