@@ -169,7 +169,7 @@ def catalog(
     size_gb = pc.sum(videos["size_bytes"]).as_py() / 1e9
     out.print(f"{len(videos)} videos, {size_gb:.3g} GB, {people} people in {groups} groups that share nobody")
     if attributes := count_attributes(videos):
-        told = ", ".join(f"{name} ({number} values)" for name, number in attributes.items())
+        told = ", ".join(f"{name} ({number} value{'s' * (number > 1)})" for name, number in attributes.items())
         out.print(f"attributes: {told}", markup=False)
 
 
