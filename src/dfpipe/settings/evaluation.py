@@ -23,7 +23,18 @@ people say little of a model and more of them."""
 
 TAKEN = frozenset(
     {
-        *("video_id", "url", "label", "target", "source", "size_bytes", "content_id", "modified", "attributes"),
+        *(
+            "video_id",
+            "url",
+            "label",
+            "identity",
+            "target",
+            "source",
+            "size_bytes",
+            "content_id",
+            "modified",
+            "attributes",
+        ),
         *("score", "probability", "threshold", "frames", "group"),
     }
 )

@@ -154,7 +154,7 @@ def test_figures_of_single_people_are_refused():
     training_fingerprint(catalog.slice(1), by("actor"), faces_fingerprint="f")
 
 
-@pytest.mark.parametrize("name", ["target", "source", "video_id", "label", "score", "group"])
+@pytest.mark.parametrize("name", ["target", "source", "identity", "video_id", "label", "score", "group"])
 def test_people_and_predictions_are_no_parts(name):
     with pytest.raises(ValueError, match="expected one of dataset, manipulation, compression, split, or an attribute"):
         EvaluationSettings(by=[name])
