@@ -13,7 +13,8 @@
     │   ├── TooLargeError          (RuntimeError)
     │   ├── ModelNotFoundError     (LookupError)
     │   ├── PromotionError         (RuntimeError)
-    │   └── ServiceError           (RuntimeError)
+    │   ├── ServiceError           (RuntimeError)
+    │   └── StoppedError           (RuntimeError)
     └── VideoError                 (ValueError) this video cannot be used; becomes a ledger row
 
 A message is one line: what was got, what was expected, what to do.
@@ -31,6 +32,7 @@ __all__ = [
     "PromotionError",
     "ServiceError",
     "SettingsError",
+    "StoppedError",
     "StoreError",
     "TooLargeError",
     "TrainingDataError",
@@ -104,6 +106,10 @@ class PromotionError(UserError, RuntimeError):
 
 class ServiceError(UserError, RuntimeError):
     """A server that cannot be started or reached."""
+
+
+class StoppedError(UserError, RuntimeError):
+    """Work that was broken off because the run it belongs to ends; trying it again there is no use."""
 
 
 class VideoError(DfpipeError, ValueError):

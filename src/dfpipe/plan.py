@@ -420,13 +420,14 @@ CATALOG_CHANGES = """
 """
 
 MATCHES = "(video_id = pattern OR video_id GLOB pattern)"
+MODIFIED_NS = "coalesce(try_cast(modified AS HUGEINT), epoch_ns(try_cast(modified AS TIMESTAMPTZ)))"
 SELECTED = f"""
     CREATE TABLE selected AS
     SELECT video_id, content_id FROM catalog
     WHERE (len($videos) = 0 OR EXISTS (SELECT 1 FROM (SELECT unnest($videos) AS pattern) WHERE {MATCHES}))
     AND (len($datasets) = 0 OR dataset IN (SELECT unnest($datasets)))
-    AND ($since_ns IS NULL OR $since_ns <=
-        coalesce(try_cast(modified AS HUGEINT), epoch_ns(try_cast(modified AS TIMESTAMPTZ))))
+    AND ($since_ns IS NULL OR $since_ns <= {MODIFIED_NS})
+    AND ($before_ns IS NULL OR $before_ns > {MODIFIED_NS})
 """  # noqa: S608 - no text from outside
 UNMATCHED = f"""
     SELECT pattern FROM (SELECT unnest($videos) AS pattern)
@@ -573,9 +574,12 @@ def _select(database: duckdb.DuckDBPyConnection, selection: Selection) -> None:
             f"no video of the catalog matches {', '.join(unmatched)}; `dfpipe catalog` lists ids, and the data sets "
             f"are {known or 'none'}"
         )
-    since = selection.since_utc
-    since_ns = None if since is None else (since - EPOCH) // timedelta(microseconds=1) * 1000
-    database.execute(SELECTED, names | {"since_ns": since_ns})
+    times = {"since_ns": selection.since_utc, "before_ns": selection.before_utc}
+    since_epoch = {
+        name: None if time is None else (time - EPOCH) // timedelta(microseconds=1) * 1000
+        for name, time in times.items()
+    }
+    database.execute(SELECTED, names | since_epoch)
 
 
 def _judge(database: duckdb.DuckDBPyConnection, now: str, *, retry: Sequence[str], limits: str) -> None:
