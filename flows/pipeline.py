@@ -7,9 +7,11 @@ from prefect.artifacts import create_markdown_artifact
 
 from dfpipe.plan import EVERYTHING
 from dfpipe.settings import Selection, Settings, Stage
+from dfpipe.shards import open_tables
 from dfpipe.summary import RunSummary
 from flows.preprocess import Preprocessed, preprocess
 from flows.train import train
+from tasks.preprocess import write_report
 
 __all__ = ["pipeline"]
 
@@ -26,6 +28,8 @@ def pipeline(
     if at is None:
         videos = preprocess(settings, until, selection)
         models = train(settings) if until == "train" else None
+        if models is not None and videos.run_id is not None:
+            write_report(settings, open_tables(settings.store, settings.s3), videos.run_id, models.record)
     else:
         models = train(settings, at)
         videos = Preprocessed(videos=models.videos, kept=models.videos)

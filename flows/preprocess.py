@@ -32,6 +32,8 @@ class Preprocessed:
 
     videos: int = 0
     """Videos in the catalog."""
+    run_id: str | None = None
+    """Run that left a report in the store; None where none did."""
     extracted: int = 0
     """Videos extracted by this run."""
     kept: int = 0
@@ -73,7 +75,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
 
     if not plan.num_shards and not features_to_do(settings, tables, plan, until):
         merge_records(settings, tables, by)
-        done.losses = account_for_losses(settings, tables, by)
+        done.losses, done.run_id = account_for_losses(settings, tables, by), by.run_id
         return done
 
     with open_engine(settings.dask) as engine:
@@ -91,7 +93,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         if extracted.gave_up:
             extracted.check(of=plan.num_shards, what="shards of videos")
         merge_records(settings, tables, by)
-        done.losses = account_for_losses(settings, tables, by)
+        done.losses, done.run_id = account_for_losses(settings, tables, by), by.run_id
 
         features = features_to_do(settings, tables, plan, until)
         progress.expect("features", sum(feature.num_shards for feature in features))
@@ -117,7 +119,7 @@ def features_to_do(settings: Settings, tables: Tables, faces: FacesPlan, until: 
 
 def account_for_losses(settings: Settings, tables: Tables, by: Provenance) -> Losses:
     """Leave the report in the store and in the run's page, then fail if more was lost than the user allows."""
-    report = write_report(settings, tables, by)
+    report = write_report(settings, tables, by.run_id)
     folder = report_folder(tables, by.run_id).url
     show(report, folder)
     check_losses(report.losses, settings.losses, where=f"{folder}/report.md")

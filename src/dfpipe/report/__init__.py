@@ -3,6 +3,7 @@
 from dfpipe.report.figure import draw_distributions
 from dfpipe.report.losses import Losses, check_losses
 from dfpipe.report.numbers import Report, make_report
+from dfpipe.report.page import to_html
 from dfpipe.report.text import ReportSection, escape_markdown, printable, report_sections, to_markdown
 from dfpipe.report.writing import report_folder, write_report
 
@@ -17,6 +18,7 @@ __all__ = [
     "printable",
     "report_folder",
     "report_sections",
+    "to_html",
     "to_markdown",
     "write_report",
 ]
