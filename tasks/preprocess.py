@@ -31,7 +31,7 @@ def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) 
 
 @task(
     name="extract faces",
-    task_run_name="extract faces of {shard.name}",
+    task_run_name="extract faces of {shard.title}",
     **TASK_OPTIONS,
 )
 def extract_faces(
@@ -52,7 +52,7 @@ def extract_faces(
 
 @task(
     name="compute features",
-    task_run_name="compute {plan.settings.name} features",
+    task_run_name="compute {plan.settings.name} features of {plan.todo.num_rows} videos",
     **TASK_OPTIONS,
 )
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Provenance) -> int:
