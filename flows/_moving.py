@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -45,7 +46,9 @@ def moving_progress(*, every_seconds: float = EVERY_SECONDS) -> Iterator[None]:
             if stage in artifacts:
                 update_progress_artifact(artifacts[stage], progress=percent, description=text)
             else:
-                artifacts[stage] = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
+                # Typed for async flows too, in which it would have to be awaited.
+                made = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
+                artifacts[stage] = cast(UUID, made)
             sent[stage] = (done, expected)
 
     def go_on() -> None:
