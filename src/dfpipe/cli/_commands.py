@@ -4,9 +4,10 @@ from dataclasses import asdict, astuple
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import filesize
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -19,6 +20,7 @@ from dfpipe.cli._app import (
     app,
     err,
     out,
+    print_row,
     print_table,
     progress_bars,
     read_settings,
@@ -29,6 +31,9 @@ from dfpipe.cli._app import (
 from dfpipe.cli._config import to_documented_yaml
 from dfpipe.errors import SettingsError
 from dfpipe.settings import without_password
+
+if TYPE_CHECKING:
+    from dfpipe.status import Aliases, Status
 
 __all__: list[str] = []
 
@@ -186,12 +191,14 @@ def status(
 ) -> None:
     """Show the ledger: the catalog's videos by state and reason, under the present settings."""
     from dfpipe.report import printable
-    from dfpipe.status import read_status
+    from dfpipe.status import read_aliases, read_status
 
     settings = read_settings(config, overrides)
     report = read_status(settings)
+    with waiting("asking MLflow"):
+        aliases = read_aliases(settings)
     if json_output:
-        say_json(report)
+        say_json(asdict(report) | {"models": asdict(aliases)})
         return
     out.print(f"store {report.store}, fingerprint {report.fingerprint}", markup=False, soft_wrap=True)
     table = RichTable("status", box=None)
@@ -207,6 +214,25 @@ def status(
         out.print(f"{failure.status:>12}  {line}", soft_wrap=True, markup=False)
     if report.failures and not failures:
         out.print(f"{len(report.failures)} videos were looked at and gave no face; list them with --failures")
+    _print_state(report, aliases)
+
+
+def _print_state(status: "Status", aliases: "Aliases") -> None:
+    """Print the last runs, the size of the store and the models, a line for each thing."""
+    from dfpipe.report import printable
+
+    for run in status.runs:
+        when = f"{run.first_commit:%Y-%m-%d %H:%M} to {run.last_commit:%H:%M} UTC, {run.commits} commits"
+        print_row("run", printable(f"{run.run_id}: {when}, dfpipe {run.dfpipe_version or 'unknown'}"))
+    if status.sizes:
+        total = filesize.decimal(sum(one.size_bytes for one in status.sizes))
+        by_table = ", ".join(f"{one.table} {filesize.decimal(one.size_bytes)}" for one in status.sizes)
+        print_row("size", f"{total}: {by_table}")
+    if aliases.problem is not None:
+        print_row("models", f"unknown: {printable(aliases.problem)}")
+        return
+    told = [f"{alias} is version {version}" for alias, version in aliases.versions.items() if version is not None]
+    print_row(f"{aliases.model}", ", ".join(told) or "no champion and no challenger yet")
 
 
 @app.command("config")
