@@ -10,6 +10,7 @@
     │   ├── LossError              (RuntimeError)
     │   ├── IncompleteError        (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
+    │   ├── TooLargeError          (RuntimeError)
     │   ├── ModelNotFoundError     (LookupError)
     │   ├── PromotionError         (RuntimeError)
     │   ├── ServiceError           (RuntimeError)
@@ -33,6 +34,7 @@ __all__ = [
     "SettingsError",
     "StoppedError",
     "StoreError",
+    "TooLargeError",
     "TrainingDataError",
     "UserError",
     "VideoError",
@@ -88,6 +90,10 @@ class IncompleteError(UserError, RuntimeError):
 
 class TrainingDataError(UserError, ValueError):
     """Rows from which no honest model can be trained."""
+
+
+class TooLargeError(UserError, RuntimeError):
+    """A fit that is predicted to need more memory than there is; it was not tried."""
 
 
 class ModelNotFoundError(UserError, LookupError):

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfpipe.catalog import VideoRef, find_videos
+from dfpipe.catalog import VideoRef, find_videos, parts
 from dfpipe.errors import CatalogError, StoreError, VideoFault
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import FeatureSettings, Selection, Settings, TrainSettings
@@ -114,6 +114,21 @@ class Shard:
     lenders: tuple[str | None, ...]
     """For each video the earlier faces fingerprint whose detections of this content can be used again; None where
     there is none."""
+
+    @property
+    def title(self) -> str:
+        """What it holds, for people: how many videos of which data sets and methods, and the start of its name.
+
+        Examples
+        --------
+        >>> videos = [VideoRef(f"ffpp/{name}/c23/000", "", 1, "") for name in ("Deepfakes", "original")]
+        >>> Shard("1f2e3d4c5b6a", tuple(videos), (None, None)).title
+        '2 videos of ffpp/Deepfakes/c23 and ffpp/original/c23 (1f2e3d4c)'
+        """
+        groups = sorted({video.video_id.rpartition("/")[0] or "no data set" for video in self.videos})
+        told = [*groups[:2], f"{len(groups) - 2} more"] if len(groups) > 2 else groups
+        number = len(self.videos)
+        return f"{number} {'video' if number == 1 else 'videos'} of {' and '.join(told)} ({self.name[:8]})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +373,19 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
         What the training depends on.
     faces_fingerprint
         Which crops its features are computed from.
+
+    Raises
+    ------
+    SettingsError
+        Figures are wanted by an attribute that no video has, or that tells single videos apart.
     """
     columns = ["video_id", "content_id", "label", "target", "source"]
     if settings.split.protocol == "official":
         columns.append("split")
-    learned_from = videos.select(list(dict.fromkeys([*columns, *settings.evaluation.by])))
+    learned_from = videos.select(columns)
+    for name, values in parts(videos, settings.evaluation.by).items():
+        if name not in columns:
+            learned_from = learned_from.append_column(name, values)
     if settings.split.protocol == "official":
         folder = pc.replace_substring_regex(videos["url"], r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
         is_dfdc = pc.equal(videos["dataset"], "dfdc")
@@ -406,6 +429,7 @@ CATALOG_CHANGES = """
                      (now.dataset, now.label, now.manipulation, now.compression)
                   OR (before.target, before.source, before.split) IS DISTINCT FROM (now.target, now.source, now.split)
                 THEN 'label, people or split changed'
+                WHEN before.attributes IS DISTINCT FROM now.attributes THEN 'attributes changed'
                 ELSE '' END AS reason, count(*) AS videos
     FROM now LEFT JOIN before USING (video_id) GROUP BY reason ORDER BY videos DESC, reason
 """
