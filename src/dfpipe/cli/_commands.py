@@ -141,7 +141,7 @@ def catalog(
     """Read a data set's layout: which videos, which labels, who is in them. Nothing is downloaded or stored."""
     import pyarrow.compute as pc
 
-    from dfpipe.catalog import read_catalog
+    from dfpipe.catalog import count_attributes, read_catalog
     from dfpipe.errors import CatalogError
     from dfpipe.models import identity_groups
     from dfpipe.storage import open_location
@@ -168,6 +168,9 @@ def catalog(
     people = len({person for pair in together for person in pair})
     size_gb = pc.sum(videos["size_bytes"]).as_py() / 1e9
     out.print(f"{len(videos)} videos, {size_gb:.3g} GB, {people} people in {groups} groups that share nobody")
+    if attributes := count_attributes(videos):
+        told = ", ".join(f"{name} ({number} value{'s' * (number > 1)})" for name, number in attributes.items())
+        out.print(f"attributes: {told}", markup=False)
 
 
 @app.command()
