@@ -7,9 +7,11 @@ from prefect.artifacts import create_markdown_artifact
 
 from dfpipe.plan import EVERYTHING
 from dfpipe.settings import Selection, Settings, Stage
-from dfpipe.summary import RunSummary
+from dfpipe.shards import open_tables
+from dfpipe.summary import RunSummary, work_of
 from flows.preprocess import Preprocessed, preprocess
 from flows.train import train
+from tasks.preprocess import write_report
 
 __all__ = ["pipeline"]
 
@@ -32,6 +34,8 @@ def pipeline(
     if at is None:
         videos = preprocess(settings, until, selection)
         models = train(settings) if until == "train" else None
+        if models is not None and videos.report is not None and videos.report.run_id is not None:
+            write_report(settings, open_tables(settings.store, settings.s3), videos.report.run_id, models.record)
     else:
         models = train(settings, at)
         videos = Preprocessed(videos=models.videos, kept=models.videos)
@@ -47,6 +51,8 @@ def pipeline(
         training=models.record if models is not None else None,
         decision=models.decision if models is not None else None,
         seconds=time.monotonic() - started,
+        work=work_of(videos.report) if videos.report is not None else None,
+        dashboard_url=videos.dashboard_url,
     )
     create_markdown_artifact(summary.to_markdown(), key="run-summary", description="What this run found and did")
     return summary

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
@@ -20,6 +20,7 @@ from dfpipe.report import Losses, Report, check_losses, escape_markdown, printab
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
+from flows._moving import moving_progress
 from flows._window import Ends, submit_within
 from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
 
@@ -40,10 +41,17 @@ class Preprocessed:
     """Videos extracted by this run, by status."""
     faces: int = 0
     """Face crops written by this run."""
-    losses: Losses | None = None
-    """What was lost over the whole catalog; None where the run stopped before."""
+    report: Report | None = None
+    """What the store holds since, and what of it this run wrote; None where the run stopped before."""
+    dashboard_url: str | None = None
+    """Pages of the workers that did it; None where none were needed."""
     feature_rows: int = 0
     """Feature rows written by this run."""
+
+    @property
+    def losses(self) -> Losses | None:
+        """What was lost over the whole catalog."""
+        return self.report.losses if self.report is not None else None
 
 
 RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MOST_SHARDS_AT_ONCE)
@@ -78,10 +86,13 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
 
     if not plan.num_shards and not features_to_do(settings, tables, plan, until):
         merge_records(settings, tables, by)
-        done.losses = account_for_losses(settings, tables, by)
+        done.report = account_for_losses(settings, tables, by)
         return done
 
-    with open_engine(settings.dask) as engine:
+    with open_engine(settings.dask) as engine, moving_progress():
+        done.dashboard_url = engine.dashboard_url
+        if engine.dashboard_url is not None:
+            create_link_artifact(engine.dashboard_url, "Dask dashboard", key="dask-dashboard")
         say("%d workers; Dask dashboard at %s", engine.workers, engine.dashboard_url)
         write_stage(tables, plan.stage)
         progress.expect("faces", done.extracted)
@@ -96,7 +107,7 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         if extracted.gave_up:
             extracted.check(of=plan.num_shards, what="shards of videos")
         merge_records(settings, tables, by)
-        done.losses = account_for_losses(settings, tables, by)
+        done.report = account_for_losses(settings, tables, by)
 
         features = features_to_do(settings, tables, plan, until)
         progress.expect("features", sum(feature.num_shards for feature in features))
@@ -120,13 +131,13 @@ def features_to_do(settings: Settings, tables: Tables, faces: FacesPlan, until: 
     return [plan for plan in plans if plan.num_shards]
 
 
-def account_for_losses(settings: Settings, tables: Tables, by: Provenance) -> Losses:
+def account_for_losses(settings: Settings, tables: Tables, by: Provenance) -> Report:
     """Leave the report in the store and in the run's page, then fail if more was lost than the user allows."""
-    report = write_report(settings, tables, by)
+    report = write_report(settings, tables, by.run_id)
     folder = report_folder(tables, by.run_id).url
     show(report, folder)
     check_losses(report.losses, settings.losses, where=f"{folder}/report.md")
-    return report.losses
+    return report
 
 
 def show(report: Report, folder: str) -> None:

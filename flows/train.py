@@ -17,6 +17,7 @@ from dfpipe.spool import drop_search, telling_of_kept_search
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
+from flows._moving import moving_progress
 from tasks.train import (
     decide_promotion,
     draw_sheets,
@@ -81,7 +82,7 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     if found is not None:
         get_run_logger().info("an earlier run searched %s candidates; they wait to be recorded", len(found.ranking))
     else:
-        with open_engine(settings.dask) as engine:
+        with open_engine(settings.dask) as engine, moving_progress():
             found = search_grid(engine, data, split, settings, fingerprint)
     with telling_of_kept_search(settings.state, fingerprint):
         evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)

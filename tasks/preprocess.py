@@ -11,6 +11,7 @@ from dfpipe.plan import FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings
 from dfpipe.shards import Tables, upkeep
+from dfpipe.tracking import TrainingRecord
 from tasks._options import TASK_OPTIONS
 
 __all__ = ["compute_features", "extract_faces", "finish_commits", "merge_records", "read_catalog", "write_report"]
@@ -30,7 +31,7 @@ def finish_commits(tables: Tables, fingerprints: Sequence[str], by: Provenance) 
 
 @task(
     name="extract faces",
-    task_run_name="extract faces of {shard.name}",
+    task_run_name="extract faces of {shard.title}",
     **TASK_OPTIONS,
 )
 def extract_faces(
@@ -51,7 +52,7 @@ def extract_faces(
 
 @task(
     name="compute features",
-    task_run_name="compute {plan.settings.name} features",
+    task_run_name="compute {plan.settings.name} features of {plan.todo.num_rows} videos",
     **TASK_OPTIONS,
 )
 def compute_features(engine: Engine, tables: Tables, plan: FeaturesPlan, by: Provenance) -> int:
@@ -66,8 +67,13 @@ def merge_records(settings: Settings, tables: Tables, by: Provenance) -> None:
 
 
 @task(name="write report", **TASK_OPTIONS)
-def write_report(settings: Settings, tables: Tables, by: Provenance) -> report.Report:
-    """Account for the store's videos and for those of this run, beside the tables."""
-    made = report.make_report(settings, run_id=by.run_id)
-    report.write_report(made, report.report_folder(tables, by.run_id))
+def write_report(
+    settings: Settings, tables: Tables, run_id: str, training: TrainingRecord | None = None
+) -> report.Report:
+    """Account for the store's videos and for those of this run, beside the tables; with a training, for it too.
+
+    What was forgotten in the meantime is not written again, as all of it is read anew.
+    """
+    made = report.make_report(settings, run_id=run_id)
+    report.write_report(made, report.report_folder(tables, run_id), training=training)
     return made

@@ -214,7 +214,7 @@ def _forget_in_reports(tables: Tables, is_named: Callable[[str], bool]) -> int:
     """Take the lines of these videos out of the reports that runs left; return how many reports had any."""
     reports = open_location(tables.url, tables.s3).child("reports")
     with storage_errors("list", reports.url):
-        paths = [path for path in reports.fs.find(reports.path) if path.endswith(".md")]
+        paths = [path for path in reports.fs.find(reports.path) if path.endswith((".md", ".html"))]
     rewritten = 0
     for path in paths:
         location = reports.child(path.removeprefix(f"{reports.path}/"))
@@ -242,7 +242,9 @@ def _names(reason: str) -> Iterator[str]:
 
 
 def _cells(line: str) -> list[str]:
-    """Return the cells of a line of a Markdown table as they were before `dfpipe.report.escape_markdown`."""
+    """Return the cells of a line of a table as they were before the report escaped them, for Markdown or HTML."""
+    if line.startswith("<tr>"):
+        return [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", line)]
     cells = re.split(r"(?<!\\)\|", line.strip()) if line.startswith("|") else []
     return [unescape(re.sub(r"\\(.)", r"\1", cell.strip())) for cell in cells]
 

@@ -115,6 +115,21 @@ class Shard:
     """For each video the earlier faces fingerprint whose detections of this content can be used again; None where
     there is none."""
 
+    @property
+    def title(self) -> str:
+        """What it holds, for people: how many videos of which data sets and methods, and the start of its name.
+
+        Examples
+        --------
+        >>> videos = [VideoRef(f"ffpp/{name}/c23/000", "", 1, "") for name in ("Deepfakes", "original")]
+        >>> Shard("1f2e3d4c5b6a", tuple(videos), (None, None)).title
+        '2 videos of ffpp/Deepfakes/c23 and ffpp/original/c23 (1f2e3d4c)'
+        """
+        groups = sorted({video.video_id.rpartition("/")[0] or "no data set" for video in self.videos})
+        told = [*groups[:2], f"{len(groups) - 2} more"] if len(groups) > 2 else groups
+        number = len(self.videos)
+        return f"{number} {'video' if number == 1 else 'videos'} of {' and '.join(told)} ({self.name[:8]})"
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:

@@ -20,10 +20,14 @@ _counts: dict[str, tuple[int, int]] = {}
 
 @contextmanager
 def listen(listener: Listener, *, on_line: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Send every change of progress in this process to the listener while the block runs, and every line told."""
+    """Send every change of progress in this process to the listener while the block runs, and every line told.
+
+    The first of several listeners at a time starts from nothing.
+    """
     readers = [on_line] if on_line is not None else []
     with _lock:
-        _counts.clear()
+        if not _listeners:
+            _counts.clear()
         _listeners.append(listener)
         _readers.extend(readers)
     try:

@@ -1,14 +1,22 @@
 """The ledger at a glance: how the catalog's videos ended under the present settings."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from dfpipe.errors import ServiceError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.ledger import failed_videos, read_ledger
 from dfpipe.settings import Settings
-from dfpipe.shards import Tables
-from dfpipe.storage import open_location
+from dfpipe.shards import SCHEMAS, Table, Tables
+from dfpipe.storage import open_location, storage_errors
 
-__all__ = ["Failure", "Status", "StatusRow", "read_status"]
+__all__ = ["Aliases", "Failure", "RunAtGlance", "Status", "StatusRow", "TableSize", "read_aliases", "read_status"]
+
+LATEST_RUNS = 5
+"""Runs told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,47 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class RunAtGlance:
+    """What one run left in the tables' logs."""
+
+    run_id: str
+    """Run of the flow, or the command where no flow ran."""
+    first_commit: datetime
+    """When it first committed something."""
+    last_commit: datetime
+    """When it last did; how it ended is Prefect's to say."""
+    commits: int
+    """Commits to all tables."""
+    dfpipe_version: str
+    """Version of dfpipe that made them; empty where it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """How much one table holds under all settings."""
+
+    table: Table
+    """Which."""
+    files: int
+    """Files of its newest version."""
+    size_bytes: int
+    """Bytes of them; files of older versions, which a vacuum gives back, are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """Which versions of the registered model the aliases mean."""
+
+    model: str
+    """Registered model."""
+    versions: Mapping[str, str | None]
+    """Version by alias; None where the alias means none. Empty where MLflow was not asked, or knows no experiment
+    of this store."""
+    problem: str | None = None
+    """Why MLflow could not be asked; None where it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The ledger at a glance."""
 
@@ -57,6 +106,10 @@ class Status:
     """Videos by state, most first; their sum is the catalog."""
     failures: tuple[Failure, ...]
     """Every video that was looked at and gave no face, sorted by video_id; filtered ones were not looked at."""
+    runs: tuple[RunAtGlance, ...]
+    """The runs that committed last, newest first."""
+    sizes: tuple[TableSize, ...]
+    """Size of every table that is there."""
 
 
 COUNTS = (
@@ -97,4 +150,44 @@ def read_status(settings: Settings) -> Status:
             for row in sums.to_pylist()
         ),
         failures=tuple(Failure(**row) for row in failed.to_pylist()),
+        **_from_logs(tables),
     )
+
+
+def read_aliases(settings: Settings) -> Aliases:
+    """Ask MLflow which versions are champion and challenger; a server that does not answer is said in the result."""
+    from dfpipe.tracking import alias_version  # noqa: PLC0415 - slow to import
+    from dfpipe.training import find_store_tracking  # noqa: PLC0415 - slow to import
+
+    names = settings.mlflow
+    try:
+        tracking = find_store_tracking(settings)
+        if tracking is None:
+            return Aliases(names.registered_model, {})
+        aliases = (names.alias, names.challenger_alias)
+        return Aliases(names.registered_model, {alias: alias_version(tracking, alias) for alias in aliases})
+    except ServiceError as error:
+        return Aliases(names.registered_model, {}, problem=str(error))
+
+
+def _from_logs(tables: Tables) -> dict[str, Any]:
+    """Read what runs committed and what it takes, from the tables' logs alone."""
+    times: defaultdict[str, list[datetime]] = defaultdict(list)
+    versions: dict[str, str] = {}
+    sizes = []
+    for table in SCHEMAS:
+        log = tables.log(table)
+        opened = log.open()
+        if opened is None:
+            continue
+        files = log.files(opened)
+        sizes.append(TableSize(table, len(files), sum(file.size_bytes for file in files)))
+        with storage_errors("read", log.location.url):
+            commits = opened.history()
+        for commit in commits:
+            if commit.get("run_id") and "timestamp" in commit:
+                times[commit["run_id"]].append(datetime.fromtimestamp(commit["timestamp"] / 1000, UTC))
+                versions[commit["run_id"]] = commit.get("dfpipe_version", "")
+    runs = [RunAtGlance(one, min(when), max(when), len(when), versions[one]) for one, when in times.items()]
+    runs.sort(key=lambda run: (run.last_commit, run.run_id), reverse=True)
+    return {"runs": tuple(runs[:LATEST_RUNS]), "sizes": tuple(sizes)}

@@ -4,10 +4,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dfpipe.decisions import Decision
-from dfpipe.report import Losses
+from dfpipe.report import Losses, Report, percent
 from dfpipe.tracking import TrainingRecord
 
-__all__ = ["RunSummary"]
+__all__ = ["RunSummary", "Work", "work_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the catalog has come to, and what the run's part of it took."""
+
+    states: Mapping[str, int]
+    """All videos of the catalog by ledger status."""
+    cpu_seconds: float
+    """Processor time that this run's videos took on the workers."""
+    videos_per_core_second: float | None
+    """Videos that one core did in a second of it; None where nothing was timed."""
+    frames_without_face: float | None
+    """Share of the catalog's wanted frames in which no face was found, or that could not be decoded; None where none
+    was wanted."""
+    cost: float
+    """Price of the processor time."""
+    currency: str
+    """Its currency."""
+
+
+def work_of(report: Report) -> Work:
+    """Return what a run's summary says of its report."""
+    spent = report.run.cpu_seconds if report.run is not None else 0.0
+    return Work(
+        states=report.whole.statuses,
+        cpu_seconds=spent,
+        videos_per_core_second=report.run.videos_per_core_second if report.run is not None else None,
+        frames_without_face=report.losses.overall.frames_without_face.value,
+        cost=spent / 3600 * report.prices.price_per_core_hour,
+        currency=report.prices.currency,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +68,10 @@ class RunSummary:
     """What the gate said of its model when it was asked; None where it never was."""
     seconds: float
     """How long the run took."""
+    work: Work | None = None
+    """What the catalog has come to; None where the run stopped before."""
+    dashboard_url: str | None = None
+    """Pages of the workers; those of a cluster of the run's own end with it."""
 
     @property
     def did_nothing(self) -> bool:
@@ -71,11 +107,26 @@ class RunSummary:
         rows.append(("took", f"{self.seconds:.0f} s" + ("; nothing had to be redone" if self.did_nothing else "")))
         return rows
 
+    def _work_rows(self) -> list[tuple[str, str]]:
+        work = self.work
+        if work is None:
+            return []
+        rows = [("videos by state", ", ".join(f"{number} {state}" for state, number in work.states.items()))]
+        if work.frames_without_face is not None:
+            rows.append(("detection loss", f"no face in {percent(work.frames_without_face)} of the wanted frames"))
+        if work.videos_per_core_second is not None:
+            rows.append(("throughput", f"{work.videos_per_core_second:.3g} videos/s per core"))
+            rows.append(("cost", f"{work.cpu_seconds:,.1f} s of processor time, {work.cost:.4g} {work.currency}"))
+        return rows
+
     def to_markdown(self) -> str:
         """Return the same as a table for the flow run's page."""
-        lines = ["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in self.rows())]
+        rows = [*self.rows(), *self._work_rows()]
+        lines = ["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
         if self.training is not None and self.training.url:
             lines.append(f"\n[The training in MLflow]({self.training.url})")
+        if self.dashboard_url is not None:
+            lines.append(f"\n[The Dask dashboard]({self.dashboard_url})")
         return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from dfpipe import __version__, progress
 from dfpipe.catalog import Video, part_of
 from dfpipe.engine import Engine, usable_memory_bytes
 from dfpipe.errors import TooLargeError, TrainingDataError
+from dfpipe.extract import extract_fingerprint
 from dfpipe.faces import open_detector
 from dfpipe.models import (
     Candidate,
@@ -30,13 +31,14 @@ from dfpipe.models import (
     search,
 )
 from dfpipe.models.memory import as_text, fit_bytes
-from dfpipe.plan import feature_fingerprint, training_settings_hash
+from dfpipe.plan import feature_fingerprint, training_fingerprint, training_settings_hash, usable_videos
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, TrainSettings
 from dfpipe.shards import Tables
 from dfpipe.sheets import sheets_stand
 from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.spool import kept_file
+from dfpipe.steps import load_catalog
 from dfpipe.storage import boto_environment, open_location
 from dfpipe.tracking import (
     SETTINGS_TAG,
@@ -57,6 +59,7 @@ __all__ = [
     "connect_tracking",
     "evaluate_best",
     "evaluate_by_identity",
+    "find_standing_training",
     "find_store_tracking",
     "on_workers",
     "record",
@@ -345,6 +348,25 @@ def why_train(settings: Settings, fingerprint: str, *, faces_fingerprint: str) -
         return "never trained"
     same = latest == training_settings_hash(settings.train, faces_fingerprint=faces_fingerprint)
     return "rows changed" if same else "grid or settings changed"
+
+
+def find_standing_training(settings: Settings) -> TrainingRecord | None:
+    """Return the training that stands for the store's rows and these settings; None where there is none.
+
+    Raises
+    ------
+    ServiceError
+        MLflow cannot be reached.
+    StoreError
+        The store cannot be read.
+    """
+    tracking = find_store_tracking(settings)
+    if tracking is None:
+        return None
+    tables = Tables(open_location(settings.store, settings.s3).url, settings.s3)
+    faces_fingerprint = extract_fingerprint(settings.extract)
+    usable = usable_videos(load_catalog(tables), tables, faces_fingerprint=faces_fingerprint)
+    return find_finished(tracking, training_fingerprint(usable, settings.train, faces_fingerprint=faces_fingerprint))
 
 
 def find_store_tracking(settings: Settings) -> Tracking | None:

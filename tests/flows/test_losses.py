@@ -77,16 +77,38 @@ def artifacts(run_id):
     return run(read())
 
 
-def test_a_run_leaves_its_report_in_the_store_and_in_its_page(prefect_here, settings, tmp_path):
+def task_runs(run_id):
+    """Return the names of a flow run's task runs."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    async def read():
+        async with get_client() as client:
+            runs = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id)])))
+            return [one.name for one in runs]
+
+    return run(read())
+
+
+def test_a_run_leaves_its_report_in_the_store_and_in_its_page(prefect_here, settings, tmp_path, monkeypatch):
     from flows.preprocess import preprocess
 
+    shards = []
+    extract = steps.extract_shard
+
+    def noting(engine, tables, shard, **options):
+        shards.append(shard)
+        return extract(engine, tables, shard, **options)
+
+    monkeypatch.setattr(steps, "extract_shard", noting)
     done = preprocess(settings(), "faces")
+    assert len(shards) == 2
     assert (
         done.losses.line()
         == "1 of 4 videos (real 0.0 %, fake 50.0 %), 0.0 % of the wanted frames (real 0.0 %, fake 0.0 %)"
     )
     (folder,) = (tmp_path / "store" / "reports").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["distributions.png", "report.md"]
+    assert sorted(path.name for path in folder.iterdir()) == ["distributions.png", "report.html", "report.md"]
     text = (folder / "report.md").read_text()
     assert f"that run {folder.name} wrote" in text
     assert "| ok | 3 | 3 |" in text
@@ -99,6 +121,10 @@ def test_a_run_leaves_its_report_in_the_store_and_in_its_page(prefect_here, sett
         ("corrupt", "torn | *by* <b>hand</b>")
     ]
     assert failures.description == "Videos that ended without a face: 1"
+    assert done.dashboard_url in page["dask-dashboard"].data
+    assert {name for name in task_runs(folder.name) if name.startswith("extract")} == {
+        f"extract faces of {shard.title}" for shard in shards
+    }
 
     again = preprocess(settings(), "faces")
     assert (again.extracted, again.losses) == (0, done.losses)

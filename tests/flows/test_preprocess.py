@@ -1,5 +1,7 @@
 """The preprocess flow in this process, against a real Prefect server and real workers."""
 
+from uuid import UUID
+
 import pytest
 
 from dfpipe import steps
@@ -22,6 +24,17 @@ def preprocess(prefect_url, monkeypatch):
         yield preprocess
 
 
+def progress_of(run_id):
+    """Return what a run's page says of the progress of faces."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(run_id)]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=chosen)
+    return [(one.data, one.description) for one in found if one.key == "progress-faces"]
+
+
 def test_a_shard_that_fails_fails_alone(preprocess, tmp_path, monkeypatch):
     write_dataset(tmp_path / "videos", num_identities=3, num_frames=(12, 12), heights=(360,), jobs=2)
     settings = load_settings(
@@ -42,4 +55,5 @@ def test_a_shard_that_fails_fails_alone(preprocess, tmp_path, monkeypatch):
     assert tables.read("videos").num_rows == 4
     again = preprocess(settings, "faces")
     assert (again.extracted, again.kept) == (2, 4)
+    assert progress_of(again.report.run_id) == [(100.0, "faces: 2 of 2")]
     assert tables.read("videos").num_rows == 6

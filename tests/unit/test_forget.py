@@ -137,7 +137,11 @@ def test_reports_lose_the_lines_that_name_it(settings, tables, tmp_path):
     write_catalog(tables, [*EVERYBODY, make_video(name, "c5")])
     lines = ["# Report", "anna", f"| corrupt | {escape_markdown(name)} | why |", "| corrupt | ben | because |", ""]
     report.write_text("\n".join(lines))
-    assert forget(settings, look_for(settings, videos=[name])).reports == 1
+    page = report.with_suffix(".html")
+    row = '<tr><td class="left">corrupt</td><td class="left name">{}</td><td>why</td></tr>\n'
+    page.write_text(row.format("odd_na|me &lt;x&gt;") + row.format("ben"))
+    assert forget(settings, look_for(settings, videos=[name])).reports == 2
+    assert page.read_text() == row.format("ben")
     assert report.read_text().splitlines() == ["# Report", "anna", "| corrupt | ben | because |"]
 
 

@@ -4,12 +4,14 @@ from dataclasses import astuple
 
 import pytest
 
+from dfpipe import __version__
 from dfpipe.plan import plan_faces
+from dfpipe.provenance import Provenance
 from dfpipe.report import make_report
-from dfpipe.settings import CropSettings, ExtractSettings, Settings
+from dfpipe.settings import CropSettings, ExtractSettings, MlflowSettings, Settings
 from dfpipe.shards import open_tables
-from dfpipe.status import Failure, read_status
-from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog
+from dfpipe.status import Aliases, Failure, read_aliases, read_status
+from dfpipe.testing import as_catalog, finish_faces, ledger_row, make_video, write_catalog
 
 COUNTS = {
     "frames_wanted": 7,
@@ -30,7 +32,38 @@ def settings(tmp_path):
 
 def test_an_empty_store(settings):
     status = read_status(settings)
-    assert (status.statuses, status.failures) == ((), ())
+    assert (status.statuses, status.failures, status.runs, status.sizes) == ((), (), (), ())
+
+
+def test_last_runs_and_sizes_come_from_the_tables_logs(settings, tmp_path):
+    tables = open_tables(settings.store, settings.s3)
+    write_catalog(tables, [make_video("a")])
+    for run in ("run-1", "run-2"):
+        rows = {"videos": [ledger_row(make_video(run).ref)]}
+        key, by = make_video(run).ref.key, Provenance(run)
+        tables.commit(tables.settle(rows, [key], fingerprint="fp", shard=run, by=by), by=by)
+    status = read_status(settings)
+    assert [run.run_id for run in status.runs][:2] == ["run-2", "run-1"]
+    newest = status.runs[0]
+    # A claim and a row of the ledger.
+    assert (newest.commits, newest.dfpipe_version) == (2, __version__)
+    assert newest.first_commit <= newest.last_commit
+    sizes = {one.table: (one.files, one.size_bytes) for one in status.sizes if one.files}
+    files = {
+        table: [path.stat().st_size for path in (tmp_path / "tables" / table).rglob("*.parquet")]
+        for table in ("catalog", "videos", "claims")
+    }
+    assert sizes == {table: (len(found), sum(found)) for table, found in files.items()}
+
+
+def test_aliases_where_nothing_was_trained_and_where_nobody_answers(settings, tmp_path):
+    settings = settings.model_copy(update={"state": tmp_path / "state"})
+    assert read_aliases(settings) == Aliases("dfpipe", {})
+    gone = settings.model_copy(update={"mlflow": MlflowSettings(tracking_uri="http://127.0.0.1:1")})
+    found = read_aliases(gone)
+    assert found.versions == {}
+    assert "127.0.0.1:1" in found.problem
+    assert "\n" not in found.problem
 
 
 def test_what_the_filter_turned_away_is_counted_but_is_no_failure(settings):

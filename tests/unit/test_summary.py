@@ -1,7 +1,7 @@
 import numpy as np
 
 from dfpipe.report.losses import count_losses
-from dfpipe.summary import RunSummary
+from dfpipe.summary import RunSummary, Work
 from dfpipe.tracking import TrainingRecord
 
 
@@ -41,6 +41,19 @@ def test_what_was_lost_stands_in_one_line():
         ("took", "12 s"),
     ]
     assert "| lost | 1 of 2 videos (real 0.0 %, fake 100.0 %), " in summary().to_markdown()
+
+
+def test_the_page_tells_states_speed_cost_and_where_to_look():
+    work = Work({"ok": 1, "no_face": 1}, 90.0, 0.0222, 0.375, 0.001, "USD")
+    text = summary(work=work, dashboard_url="http://127.0.0.1:8787/status").to_markdown()
+    for row in (
+        "| videos by state | 1 ok, 1 no_face |",
+        "| detection loss | no face in 37.5 % of the wanted frames |",
+        "| throughput | 0.0222 videos/s per core |",
+        "| cost | 90.0 s of processor time, 0.001 USD |",
+        "[The Dask dashboard](http://127.0.0.1:8787/status)",
+    ):
+        assert f"{row}\n" in text
 
 
 def test_a_run_that_extracted_nothing_says_so_as_before():

@@ -4,9 +4,10 @@ from dataclasses import asdict, astuple
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import filesize
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -19,6 +20,7 @@ from dfpipe.cli._app import (
     app,
     err,
     out,
+    print_row,
     print_table,
     progress_bars,
     read_settings,
@@ -28,6 +30,10 @@ from dfpipe.cli._app import (
 )
 from dfpipe.cli._config import to_documented_yaml
 from dfpipe.errors import SettingsError
+from dfpipe.settings import without_password
+
+if TYPE_CHECKING:
+    from dfpipe.status import Aliases, Status
 
 __all__: list[str] = []
 
@@ -185,12 +191,14 @@ def status(
 ) -> None:
     """Show the ledger: the catalog's videos by state and reason, under the present settings."""
     from dfpipe.report import printable
-    from dfpipe.status import read_status
+    from dfpipe.status import read_aliases, read_status
 
     settings = read_settings(config, overrides)
     report = read_status(settings)
+    with waiting("asking MLflow"):
+        aliases = read_aliases(settings)
     if json_output:
-        say_json(report)
+        say_json(asdict(report) | {"models": asdict(aliases)})
         return
     out.print(f"store {report.store}, fingerprint {report.fingerprint}", markup=False, soft_wrap=True)
     table = RichTable("status", box=None)
@@ -206,6 +214,25 @@ def status(
         out.print(f"{failure.status:>12}  {line}", soft_wrap=True, markup=False)
     if report.failures and not failures:
         out.print(f"{len(report.failures)} videos were looked at and gave no face; list them with --failures")
+    _print_state(report, aliases)
+
+
+def _print_state(status: "Status", aliases: "Aliases") -> None:
+    """Print the last runs, the size of the store and the models, a line for each thing."""
+    from dfpipe.report import printable
+
+    for run in status.runs:
+        when = f"{run.first_commit:%Y-%m-%d %H:%M} to {run.last_commit:%H:%M} UTC, {run.commits} commits"
+        print_row("run", printable(f"{run.run_id}: {when}, dfpipe {run.dfpipe_version or 'unknown'}"))
+    if status.sizes:
+        total = filesize.decimal(sum(one.size_bytes for one in status.sizes))
+        by_table = ", ".join(f"{one.table} {filesize.decimal(one.size_bytes)}" for one in status.sizes)
+        print_row("size", f"{total}: {by_table}")
+    if aliases.problem is not None:
+        print_row("models", f"unknown: {printable(aliases.problem)}")
+        return
+    told = [f"{alias} is version {version}" for alias, version in aliases.versions.items() if version is not None]
+    print_row(f"{aliases.model}", ", ".join(told) or "no champion and no challenger yet")
 
 
 @app.command("config")
@@ -222,21 +249,32 @@ def show_config(
 
 @app.command()
 def up(
+    dask: Annotated[
+        bool, typer.Option("--dask", help="Also start a Dask scheduler and dask.workers workers, which runs then use.")
+    ] = False,
     s3: Annotated[bool, typer.Option("--s3", help="Also start a local S3 server (Ceph's gateway).")] = False,
     prefect_port: Annotated[int | None, typer.Option(help="Port of Prefect; default 4200, or a free one.")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow; default 5000, or a free one.")] = None,
+    dask_port: Annotated[
+        int | None, typer.Option(help="Port of Dask's scheduler; default 8786, or a free one.")
+    ] = None,
     s3_port: Annotated[int | None, typer.Option(help="Port of S3; default 8333, or a free one.")] = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Start local servers: Prefect and MLflow, and S3 with --s3. They run on until `dfpipe down`."""
+    """Start local servers: Prefect, MLflow, with --dask workers, with --s3 S3. They run on until `dfpipe down`."""
     from dfpipe.cli._servers import keep_prefect, start
     from dfpipe.services import ServiceName, s3_access
 
     settings = read_settings(config, overrides)
-    asked: dict[ServiceName, int | None] = {"prefect": prefect_port, "mlflow": mlflow_port, "s3": s3_port}
+    asked: dict[ServiceName, int | None] = {
+        "dask": dask_port,
+        "prefect": prefect_port,
+        "mlflow": mlflow_port,
+        "s3": s3_port,
+    }
     ports = {name: port for name, port in asked.items() if port is not None}
     started = []
     with waiting("starting servers; the first time takes up to a minute"):
@@ -245,14 +283,23 @@ def up(
             if settings.s3.endpoint_url is None:
                 # MLflow's pages show pictures out of the store, and need the keys for that.
                 settings = settings.model_copy(update={"s3": s3_access(settings.state).settings})
-        started += start(settings, ["prefect", "mlflow"], ports=ports)
+        # Where the settings name a server there is no database that another could show.
+        remote = without_password(settings.mlflow.tracking_uri or "")
+        shows_remote = remote.startswith(("http://", "https://"))
+        names: list[ServiceName] = ["prefect"] if shows_remote else ["prefect", "mlflow"]
+        if dask:
+            names.append("dask")
+        started += start(settings, names, ports=ports)
     keep_prefect(settings)
     s3_env = _write_s3_env(settings.state) if s3 else None
     if json_output:
         say_json([{**asdict(service), "env": s3_env if service.name == "s3" else None} for service in started])
         return
     for service in started:
-        out.print(f"{service.name:>8}  {service.url}  (log {service.log})", soft_wrap=True)
+        pages = f", pages {service.pages}" if service.pages else ""
+        out.print(f"{service.name:>8}  {service.url}{pages}  (log {service.log})", soft_wrap=True)
+    if shows_remote:
+        out.print(f"  mlflow  {remote}, as mlflow.tracking_uri says; none is started", soft_wrap=True)
     if s3_env is not None:
         out.print(f"          bucket s3://dfpipe; its address and keys: source {s3_env}", soft_wrap=True)
     out.print(f"stop them with: dfpipe down{f' -c {config}' if config else ''}", markup=False, soft_wrap=True)

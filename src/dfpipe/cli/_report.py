@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, print_table, read_settings, say_json, waiting
+from dfpipe.cli._app import Config, Debug, Json, Overrides, app, err, out, print_table, read_settings, say_json, waiting
+from dfpipe.settings import Settings
 
 if TYPE_CHECKING:
     from dfpipe.probe import Probe
+    from dfpipe.tracking import TrainingRecord
 
 __all__: list[str] = []
 
@@ -20,7 +23,12 @@ __all__: list[str] = []
 def report(
     folder: Annotated[
         str | None,
-        typer.Option("--out", metavar="FOLDER", help="Also write report.md and distributions.png there; may be s3://."),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Also write report.html, report.md and its picture there; may be s3://."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write the page alone, into this file.")
     ] = None,
     run_id: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="Run to speak of; default: the one that wrote last.")
@@ -32,7 +40,7 @@ def report(
 ) -> None:
     """Account for the store's videos: losses by group, balance, distributions, throughput and cost."""
     from dfpipe.errors import UserError
-    from dfpipe.report import make_report, printable, report_sections, write_report
+    from dfpipe.report import make_report, printable, report_sections, to_html, write_report
     from dfpipe.storage import open_location
 
     settings = read_settings(config, overrides)
@@ -46,7 +54,12 @@ def report(
         raise UserError(
             printable(f"run {run_id!r} wrote no row that counts under these settings ({made.fingerprint}); {known}")
         )
-    written = write_report(made, open_location(folder, settings.s3)) if folder else []
+    training = _find_training(settings) if folder or html else None
+    written = write_report(made, open_location(folder, settings.s3), training=training) if folder else []
+    if html is not None:
+        page = open_location(html.absolute(), settings.s3)
+        page.write_bytes(to_html(made, training=training).encode())
+        written.append(page.url)
     if json_output:
         say_json(made)
         return
@@ -67,6 +80,19 @@ def report(
         print_table(table)
     for url in written:
         out.print(f"written {url}", markup=False, soft_wrap=True)
+
+
+def _find_training(settings: Settings) -> "TrainingRecord | None":
+    """Look for the training of these rows; a report can do without the server that knows."""
+    from dfpipe.errors import ServiceError
+    from dfpipe.training import find_standing_training
+
+    try:
+        with waiting("looking for the training"):
+            return find_standing_training(settings)
+    except ServiceError as error:
+        err.print(f"warning: the page tells of no training: {error}", markup=False, soft_wrap=True)
+        return None
 
 
 @app.command()

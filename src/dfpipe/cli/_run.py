@@ -206,8 +206,9 @@ def read_selection(
 
 def execute(settings: Settings, until: Stage, selection: Selection, *, at: str | None = None) -> "RunSummary":
     """Run the flow against one Prefect API and return its summary."""
-    from dfpipe.cli._servers import load_flow, prefect_api
+    from dfpipe.cli._servers import load_flow, prefect_api, with_local_dask
 
+    settings = with_local_dask(settings)
     with prefect_api(settings), progress_bars():
         summary: RunSummary = load_flow("pipeline")(settings, until, selection, at)
     return summary

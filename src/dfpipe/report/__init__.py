@@ -1,8 +1,9 @@
 """What a store's ledger says: videos, frames and faces accounted for, losses compared, throughput and cost."""
 
 from dfpipe.report.figure import draw_distributions
-from dfpipe.report.losses import Losses, check_losses
+from dfpipe.report.losses import Losses, check_losses, percent
 from dfpipe.report.numbers import Report, make_report
+from dfpipe.report.page import to_html
 from dfpipe.report.text import ReportSection, escape_markdown, printable, report_sections, to_markdown
 from dfpipe.report.writing import report_folder, write_report
 
@@ -14,9 +15,11 @@ __all__ = [
     "draw_distributions",
     "escape_markdown",
     "make_report",
+    "percent",
     "printable",
     "report_folder",
     "report_sections",
+    "to_html",
     "to_markdown",
     "write_report",
 ]

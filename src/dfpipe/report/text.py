@@ -10,7 +10,7 @@ from dfpipe.report.numbers import Account, Report, Spread
 from dfpipe.report.shares import Share
 from dfpipe.shards.schemas import REJECTIONS
 
-__all__ = ["ReportSection", "escape_markdown", "printable", "report_sections", "to_markdown"]
+__all__ = ["ReportSection", "escape_markdown", "head", "printable", "report_sections", "to_markdown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
         Path of the figure beside the text; None shows none.
     """
     lines = ["# Preprocessing report", ""]
-    lines += [f"{escape_markdown(sentence)}  " for sentence in _head(report)]
+    lines += [f"{escape_markdown(sentence)}  " for sentence in head(report)]
     for section in report_sections(report):
         lines += ["", f"## {section.title}", ""]
         lines += [f"{escape_markdown(note)}  " for note in section.notes]
@@ -68,6 +68,8 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
 
 
 DISTRIBUTIONS = "Distributions"
+LOSSES = "Losses, whole store"
+VIDEOS = "Videos"
 
 # What a reader of Markdown, HTML or bare addresses could take for more than a character.
 MARKED = re.compile(r"[\\`*_\[\]|~$@]|:(?=[^\s\d])|(?<=[wW])\.")
@@ -101,7 +103,8 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(escape_markdown, cells))} |"
 
 
-def _head(report: Report) -> Iterator[str]:
+def head(report: Report) -> Iterator[str]:
+    """Say of what the report speaks, a sentence at a time."""
     yield f"Store {report.store}, fingerprint {report.fingerprint}, {report.made_at:%Y-%m-%d %H:%M} UTC."
     if report.run_id is not None:
         yield f"The columns “this run” speak of the rows that run {report.run_id} wrote; all else of the whole store."
@@ -126,7 +129,7 @@ def _videos(report: Report) -> ReportSection:
     )
     rows = [(state, *(f"{account.statuses.get(state, 0):,}" for account in accounts)) for state in states]
     total = ("all", *(f"{sum(account.statuses.values()):,}" for account in accounts))
-    return ReportSection("Videos", (note,), ("status", *_sides(report)), (*rows, total) if rows else ())
+    return ReportSection(VIDEOS, (note,), ("status", *_sides(report)), (*rows, total) if rows else ())
 
 
 BALANCE = (
@@ -182,7 +185,7 @@ def _losses(report: Report) -> ReportSection:
         for one in (losses.overall, *losses.groups)
     )
     header = ("by", "group", "videos", "videos lost", "frames wanted", "no face found", "frames lost")
-    return ReportSection("Losses, whole store", notes, header, rows if losses.overall.videos.whole else (), 2)
+    return ReportSection(LOSSES, notes, header, rows if losses.overall.videos.whole else (), 2)
 
 
 def _share(share: Share) -> str:

@@ -78,6 +78,7 @@ from dfpipe.settings.services import (
     MlflowSettings,
     PrefectSettings,
     S3Settings,
+    TlsSettings,
 )
 from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
 from dfpipe.settings.train import THUMBNAILS, TrainSettings
@@ -148,6 +149,7 @@ __all__ = [
     "Stage",
     "TemporalSettings",
     "ThresholdSettings",
+    "TlsSettings",
     "TrainSettings",
     "UniformSampling",
     "WindowSampling",

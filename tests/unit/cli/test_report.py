@@ -72,8 +72,20 @@ def test_report_into_a_folder(dfpipe, store, tmp_path):
     code, text, _ = dfpipe("report", "--out", "there")
     assert code == 0
     assert f"written {tmp_path}/there/report.md\n" in text
-    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["distributions.png", "report.md"]
+    names = ["distributions.png", "report.html", "report.md"]
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == names
     assert "](distributions.png)" in (tmp_path / "there" / "report.md").read_text()
+
+
+def test_report_as_one_page(dfpipe, store, tmp_path):
+    code, text, error = dfpipe("report", "--html", "page.html")
+    assert (code, error) == (0, "")
+    assert f"written {tmp_path}/page.html\n" in text
+    assert "d/[bold]x\\x1b[2J" in (tmp_path / "page.html").read_text()
+    code, _, error = dfpipe("report", "--html", "page.html", "--set", "mlflow.tracking_uri=http://127.0.0.1:1")
+    assert code == 0
+    assert error.startswith("warning: the page tells of no training: ")
+    assert error.count("\n") == 1
 
 
 def test_status_shows_the_balance(dfpipe, store):
@@ -84,3 +96,18 @@ def test_status_shows_the_balance(dfpipe, store):
     assert good.split() == ["ok", "1", "7", "7", "0", "7", "0", "7"]
     assert bad.split() == ["corrupt", "1", "0", "0", "0", "0", "0", "0"]
     assert "     corrupt  d/[bold]x\\x1b[2J: a reason" in text
+    lines = {line.split()[0]: line for line in text.splitlines()[4:]}
+    assert "commits, dfpipe" in lines["run"]
+    assert "videos" in lines["size"]
+    assert lines["dfpipe"].endswith("no champion and no challenger yet")
+
+
+def test_status_does_without_mlflow(dfpipe, store):
+    code, text, error = dfpipe("status", "--set", "mlflow.tracking_uri=http://127.0.0.1:1")
+    assert (code, error) == (0, "")
+    assert "\nmodels          unknown: " in text
+    code, text, _ = dfpipe("status", "--json", "--set", "mlflow.tracking_uri=http://127.0.0.1:1")
+    told = json.loads(text)
+    assert code == 0
+    assert {"statuses", "runs", "sizes", "models"} <= told.keys()
+    assert told["models"]["problem"]

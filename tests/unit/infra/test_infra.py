@@ -183,7 +183,6 @@ def test_kubectl_takes_the_kustomization():
 
 def test_versions_are_the_projects():
     python = re.search(r"python:(\d+\.\d+)", DOCKERFILE)[1]
-    assert True  # narrowed by requires-python below
     low, high = re.findall(r"3\.(\d+)", PYPROJECT["project"]["requires-python"])
     assert int(low) <= int(python.partition(".")[2]) < int(high)
     version = PYPROJECT["project"]["version"]
@@ -341,6 +340,20 @@ def test_selectors_select_somebody():
         for selector in selectors(one.get("spec", {})):
             wanted = {name: value for name, value in selector.items() if name != "matchExpressions"}
             assert any(wanted.items() <= have.items() for have in labels), (one["kind"], wanted)
+
+
+def test_the_deployment_that_the_pages_start_is_there():
+    deployments = yaml.safe_load((ROOT / "deployments/prefect.yaml").read_text())["deployments"]
+    # A flow has the name of its function.
+    known = {f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}" for one in deployments}
+    pools = {one["work_pool"]["name"] for one in deployments}
+    for page in ("containers.md", "kubernetes.md"):
+        started = re.findall(r"prefect deployment run (\S+)", (ROOT / "docs" / page).read_text())
+        assert started
+        assert set(started) <= known, page
+    assert pools == {"dfpipe"}
+    for words in (SERVICES["prefect-worker"]["command"], CONTAINERS["prefect-worker"]["args"]):
+        assert "dfpipe" in re.findall(r"--pool[ =](\S+)", " ".join(words))
 
 
 @pytest.mark.parametrize("file", ["compose.dfpipe.yaml", "kubernetes/dfpipe.yaml"])

@@ -10,7 +10,9 @@ from dfpipe.storage import open_location
 def test_a_folder_with_text_and_picture(store, settings, tables):
     folder = report_folder(tables, "run-7")
     urls = write_report(make_report(settings), folder)
-    assert urls == [f"{settings.store}/reports/run-7/{name}" for name in ("distributions.png", "report.md")]
+    assert urls == [
+        f"{settings.store}/reports/run-7/{name}" for name in ("distributions.png", "report.html", "report.md")
+    ]
     text, png = folder.child("report.md").read_bytes().decode(), folder.child("distributions.png").read_bytes()
     assert "](distributions.png)" in text
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
@@ -27,7 +29,9 @@ def test_both_labels_are_drawn_each_in_its_colour(store, settings):
 def test_without_videos_there_is_no_picture(settings, tmp_path):
     report = make_report(settings)
     assert draw_distributions(report) is None
-    assert write_report(report, open_location(tmp_path / "out", settings.s3)) == [str(tmp_path / "out" / "report.md")]
+    assert write_report(report, open_location(tmp_path / "out", settings.s3)) == [
+        str(tmp_path / "out" / name) for name in ("report.html", "report.md")
+    ]
 
 
 def test_a_folder_that_cannot_be_written(store, settings, tmp_path):
