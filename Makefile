@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .dfpipe/demo/dfpipe.yaml
 
-.PHONY: help install demo models test check format ui s3 clean lock
+.PHONY: help install demo models test check docs format ui s3 clean lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -29,12 +29,16 @@ models: install  ## fetch the weights of the optional detectors into the user's 
 test: install  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 40 --durations-min 5
 
-check: install  ## format, lint, types, layering, spelling
+check: install docs  ## format, lint, types, layering, spelling, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+# --quiet would count no warnings, and so let everything pass.
+docs: install  ## build the documentation into .dfpipe/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: install  ## put the code into shape
 	$(BIN)/ruff format .
@@ -48,7 +52,7 @@ s3: install  ## start a real S3 server on this machine, and print how it is reac
 
 clean:  ## stop the demo's servers and remove everything these targets made; stores of your own stay
 	@if [ -x $(BIN)/dfpipe ] && [ -e $(DEMO) ]; then $(BIN)/dfpipe down --config $(DEMO); fi
-	rm -rf .dfpipe/demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .dfpipe/demo .dfpipe/site .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: install  ## resolve the newest versions that pyproject.toml allows into requirements/

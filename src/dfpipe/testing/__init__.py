@@ -1,6 +1,7 @@
 """What tests of several rooms share; nothing but tests and benchmarks imports this."""
 
 from dfpipe.services._manager import unused_port as free_port
+from dfpipe.testing._commands import code_blocks, shell_commands
 from dfpipe.testing._disturbed import Corpus, DaskCluster, Disturbed, Ended, Kill, Store, disturb, wait_for
 from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
 from dfpipe.testing._mlflow import MlflowServer
@@ -34,6 +35,7 @@ __all__ = [
     "Seen",
     "Store",
     "as_catalog",
+    "code_blocks",
     "disturb",
     "finish_faces",
     "finish_features",
@@ -43,6 +45,7 @@ __all__ = [
     "make_video",
     "require_service",
     "shared_data",
+    "shell_commands",
     "wait_for",
     "write_catalog",
     "write_features",
