@@ -48,7 +48,7 @@ def moving_progress(*, every_seconds: float = EVERY_SECONDS) -> Iterator[None]:
             else:
                 # Typed for async flows too, in which it would have to be awaited.
                 made = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
-                artifacts[stage] = cast(UUID, made)
+                artifacts[stage] = cast("UUID", made)
             sent[stage] = (done, expected)
 
     def go_on() -> None:

@@ -80,6 +80,7 @@ from dfpipe.settings.services import (
     S3Settings,
 )
 from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
+from dfpipe.settings.telemetry import TelemetrySettings
 from dfpipe.settings.train import THUMBNAILS, TrainSettings
 
 __all__ = [
@@ -146,6 +147,7 @@ __all__ = [
     "SplitProtocol",
     "SplitSettings",
     "Stage",
+    "TelemetrySettings",
     "TemporalSettings",
     "ThresholdSettings",
     "TrainSettings",
