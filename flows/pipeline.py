@@ -25,6 +25,12 @@ def pipeline(
     """When it ends, faces, features and models stand for every video of the source that is selected.
 
     With the run of an earlier training, only a model stands, of the rows that this one read.
+
+    Args:
+        settings: All settings of the run; `dfpipe config` prints them with their defaults.
+        until: Last stage.
+        selection: Narrows the run to some of the videos, or does some of them again.
+        at: MLflow run of an earlier training: train on the rows that it read, and do nothing else.
     """
     started = time.monotonic()
     if at is None:

@@ -64,6 +64,11 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
     """When it ends, every video of the source has one ledger row, and its faces and features are committed.
 
     A run that lost more than the user allows ends with its report, before the features.
+
+    Args:
+        settings: All settings of the run; `dfpipe config` prints them with their defaults.
+        until: Last stage.
+        selection: Narrows the run to some of the videos, or does some of them again.
     """
     by = make_provenance(settings, run_id=str(flow_run.id))
     tables = open_tables(settings.store, settings.s3)

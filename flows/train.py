@@ -56,6 +56,10 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     With the run of an earlier training, over the features that this one read. What was searched before and is not on
     record yet is not searched again. Sheets of faces that the settings want are drawn beside the figures, of a training
     that stands too.
+
+    Args:
+        settings: All settings of the run; `dfpipe config` prints them with their defaults.
+        at: MLflow run of an earlier training: train on the rows that it read, and do nothing else.
     """
     tracking = connect_tracking(settings)
     tables = open_tables(settings.store, settings.s3)

@@ -55,7 +55,7 @@ def prepare_demo(folder: Path) -> Demo:
                     "features": [{"name": "pixels", "size_px": 24}, {"name": "residual"}],
                     "xgboost": {"n_estimators": [100], "max_depth": [2, 4]},
                     # Nobody is in these videos whose face anybody may not see.
-                    "evaluation": {"sheets": {}},
+                    "evaluation": {"sheets": {}, "by": ["manipulation", "skin_tone"]},
                 },
                 "mlflow": {"experiment": "dfpipe-demo", "registered_model": "dfpipe-demo"},
             },

@@ -197,7 +197,15 @@ def _dask(settings: Settings) -> Finding:
         find_cluster_class(cluster.class_path)
         return Finding("dask", ok=None, detail=f"a run makes a {cluster.class_path}; it is installed, not tried")
     if address is None:
-        return Finding("dask", ok=None, detail="no scheduler set; a run starts workers on this machine")
+        running = find(settings.state, "dask")
+        if running is None:
+            return Finding(
+                "dask",
+                ok=None,
+                detail="no scheduler set; a run starts workers on this machine",
+                advice="`dfpipe up --dask` keeps some running",
+            )
+        address = running.url
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     try:
         socket.create_connection((parts.hostname or "", parts.port or 8786), timeout=PATIENCE_SECONDS).close()

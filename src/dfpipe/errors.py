@@ -10,9 +10,11 @@
     │   ├── LossError              (RuntimeError)
     │   ├── IncompleteError        (RuntimeError)
     │   ├── TrainingDataError      (ValueError)
+    │   ├── TooLargeError          (RuntimeError)
     │   ├── ModelNotFoundError     (LookupError)
     │   ├── PromotionError         (RuntimeError)
-    │   └── ServiceError           (RuntimeError)
+    │   ├── ServiceError           (RuntimeError)
+    │   └── StoppedError           (RuntimeError)
     └── VideoError                 (ValueError) this video cannot be used; becomes a ledger row
 
 A message is one line: what was got, what was expected, what to do.
@@ -30,7 +32,9 @@ __all__ = [
     "PromotionError",
     "ServiceError",
     "SettingsError",
+    "StoppedError",
     "StoreError",
+    "TooLargeError",
     "TrainingDataError",
     "UserError",
     "VideoError",
@@ -88,6 +92,10 @@ class TrainingDataError(UserError, ValueError):
     """Rows from which no honest model can be trained."""
 
 
+class TooLargeError(UserError, RuntimeError):
+    """A fit that is predicted to need more memory than there is; it was not tried."""
+
+
 class ModelNotFoundError(UserError, LookupError):
     """A registered model, alias or version that is not there."""
 
@@ -98,6 +106,10 @@ class PromotionError(UserError, RuntimeError):
 
 class ServiceError(UserError, RuntimeError):
     """A server that cannot be started or reached."""
+
+
+class StoppedError(UserError, RuntimeError):
+    """Work that was broken off because the run it belongs to ends; trying it again there is no use."""
 
 
 class VideoError(DfpipeError, ValueError):

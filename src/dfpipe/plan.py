@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dfpipe.catalog import VideoRef, find_videos
+from dfpipe.catalog import VideoRef, find_videos, parts
 from dfpipe.errors import CatalogError, StoreError, VideoFault
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import FeatureSettings, Selection, Settings, TrainSettings
@@ -373,11 +373,19 @@ def training_fingerprint(videos: pa.Table, settings: TrainSettings, *, faces_fin
         What the training depends on.
     faces_fingerprint
         Which crops its features are computed from.
+
+    Raises
+    ------
+    SettingsError
+        Figures are wanted by an attribute that no video has, or that tells single videos apart.
     """
     columns = ["video_id", "content_id", "label", "target", "source"]
     if settings.split.protocol == "official":
         columns.append("split")
-    learned_from = videos.select(list(dict.fromkeys([*columns, *settings.evaluation.by])))
+    learned_from = videos.select(columns)
+    for name, values in parts(videos, settings.evaluation.by).items():
+        if name not in columns:
+            learned_from = learned_from.append_column(name, values)
     if settings.split.protocol == "official":
         folder = pc.replace_substring_regex(videos["url"], r"^(?:.*/)?([^/]*)/[^/]*$", r"\1")
         is_dfdc = pc.equal(videos["dataset"], "dfdc")
@@ -421,18 +429,20 @@ CATALOG_CHANGES = """
                      (now.dataset, now.label, now.manipulation, now.compression)
                   OR (before.target, before.source, before.split) IS DISTINCT FROM (now.target, now.source, now.split)
                 THEN 'label, people or split changed'
+                WHEN before.attributes IS DISTINCT FROM now.attributes THEN 'attributes changed'
                 ELSE '' END AS reason, count(*) AS videos
     FROM now LEFT JOIN before USING (video_id) GROUP BY reason ORDER BY videos DESC, reason
 """
 
 MATCHES = "(video_id = pattern OR video_id GLOB pattern)"
+MODIFIED_NS = "coalesce(try_cast(modified AS HUGEINT), epoch_ns(try_cast(modified AS TIMESTAMPTZ)))"
 SELECTED = f"""
     CREATE TABLE selected AS
     SELECT video_id, content_id FROM catalog
     WHERE (len($videos) = 0 OR EXISTS (SELECT 1 FROM (SELECT unnest($videos) AS pattern) WHERE {MATCHES}))
     AND (len($datasets) = 0 OR dataset IN (SELECT unnest($datasets)))
-    AND ($since_ns IS NULL OR $since_ns <=
-        coalesce(try_cast(modified AS HUGEINT), epoch_ns(try_cast(modified AS TIMESTAMPTZ))))
+    AND ($since_ns IS NULL OR $since_ns <= {MODIFIED_NS})
+    AND ($before_ns IS NULL OR $before_ns > {MODIFIED_NS})
 """  # noqa: S608 - no text from outside
 UNMATCHED = f"""
     SELECT pattern FROM (SELECT unnest($videos) AS pattern)
@@ -579,9 +589,12 @@ def _select(database: duckdb.DuckDBPyConnection, selection: Selection) -> None:
             f"no video of the catalog matches {', '.join(unmatched)}; `dfpipe catalog` lists ids, and the data sets "
             f"are {known or 'none'}"
         )
-    since = selection.since_utc
-    since_ns = None if since is None else (since - EPOCH) // timedelta(microseconds=1) * 1000
-    database.execute(SELECTED, names | {"since_ns": since_ns})
+    times = {"since_ns": selection.since_utc, "before_ns": selection.before_utc}
+    since_epoch = {
+        name: None if time is None else (time - EPOCH) // timedelta(microseconds=1) * 1000
+        for name, time in times.items()
+    }
+    database.execute(SELECTED, names | since_epoch)
 
 
 def _judge(database: duckdb.DuckDBPyConnection, now: str, *, retry: Sequence[str], limits: str) -> None:

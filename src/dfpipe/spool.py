@@ -1,9 +1,11 @@
-"""Searches that are not on record in MLflow yet, so that a training whose server goes away loses no search.
+"""What is not on record in MLflow yet, so that a training or a matrix whose server goes away is not computed again.
 
 A search is by far the longest part of a training. It is kept as soon as it ends, in the state folder: not in the store
 or in MLflow, whose refusal is what it is kept for. Fitted models are not kept. Fitting the best candidates once more
 costs little beside the search, gives the same models, and the held-out videos are only read when that can be put on
 record. The file is Parquet, so that reading one builds no objects, and names no video and no person.
+
+The matrix of a cross-evaluation, which is figures alone, is kept likewise, as JSON.
 """
 
 import hashlib
@@ -11,26 +13,38 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dfpipe.errors import ServiceError, StoreError
+from dfpipe.errors import ServiceError, StoreError, TooLargeError
 from dfpipe.models import Candidate, CandidateResult, FoldResult, SearchResult, Split, TrainingData
+from dfpipe.models.cross import CrossCell, CrossMatrix
 
-__all__ = ["drop_search", "find_search", "keep_search", "kept_file", "telling_of_kept_search"]
+__all__ = [
+    "drop_matrix",
+    "drop_search",
+    "find_matrix",
+    "find_search",
+    "keep_matrix",
+    "keep_search",
+    "kept_file",
+    "kept_matrix",
+    "telling_of_kept_matrix",
+    "telling_of_kept_search",
+]
 
 KEPT_DAYS = 30
-"""After this many days without a training that needs it a search is removed."""
+"""After this many days in which nobody came back for it a search or a matrix is removed."""
 
 SCHEMA = pa.schema(
     [
@@ -55,6 +69,11 @@ def kept_file(state: Path, fingerprint: str) -> Path:
     return state / "searches" / f"{fingerprint}.parquet"
 
 
+def kept_matrix(state: Path, fingerprint: str) -> Path:
+    """Return where the matrix of a cross-evaluation is kept while it waits to be recorded."""
+    return state / "crosses" / f"{fingerprint}.json"
+
+
 def keep_search(state: Path, fingerprint: str, data: TrainingData, split: Split, found: SearchResult) -> None:
     """Keep a search until its training is on record, and remove those that nobody came back for.
 
@@ -71,19 +90,11 @@ def keep_search(state: Path, fingerprint: str, data: TrainingData, split: Split,
     found
         Every candidate.
     """
-    file = kept_file(state, fingerprint)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for old in file.parent.iterdir():
-            if old.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
-                old.unlink(missing_ok=True)
-        _write_whole(file, _as_table(found, _learnt_from(data, split)))
-    except (OSError, pa.ArrowException, ValueError) as error:
-        _log.warning(
-            "the search cannot be kept in %s (%s): should MLflow go away now, the next run searches again",
-            file,
-            (error.strerror if isinstance(error, OSError) else None) or error,
-        )
+
+    def write(part: IO[bytes]) -> None:
+        pq.write_table(_as_table(found, _learnt_from(data, split)), part, compression="zstd")
+
+    _keep(kept_file(state, fingerprint), write, "the search")
 
 
 def find_search(state: Path, fingerprint: str, data: TrainingData, split: Split) -> SearchResult | None:
@@ -111,40 +122,93 @@ def find_search(state: Path, fingerprint: str, data: TrainingData, split: Split)
     return None
 
 
+def keep_matrix(state: Path, fingerprint: str, data: TrainingData, split: Split, matrix: CrossMatrix) -> None:
+    """Keep the matrix of a cross-evaluation until it is on record, as `keep_search` keeps a search."""
+    text = json.dumps({"learnt_from": _learnt_from(data, split), "matrix": asdict(matrix)})
+    _keep(kept_matrix(state, fingerprint), lambda part: part.write(text.encode()), "the matrix")
+
+
+def find_matrix(state: Path, fingerprint: str, data: TrainingData, split: Split) -> CrossMatrix | None:
+    """Return the matrix that was kept for a cross-evaluation; None where there is none of these rows."""
+    file = kept_matrix(state, fingerprint)
+    try:
+        kept = json.loads(file.read_bytes())
+        if kept["learnt_from"] == _learnt_from(data, split):
+            return _as_matrix(kept["matrix"])
+        reason = "it was made of other rows"
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+    _log.warning("the matrix kept in %s is not used: %s", file, reason)
+    return None
+
+
+def drop_matrix(state: Path, fingerprint: str) -> None:
+    """Remove a matrix that is on record."""
+    _drop(kept_matrix(state, fingerprint))
+
+
 def drop_search(state: Path, fingerprint: str) -> None:
     """Remove the search of a training that is on record; one that cannot be removed harms nobody."""
-    try:
-        kept_file(state, fingerprint).unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("cannot remove %s: %s", kept_file(state, fingerprint), error.strerror)
+    _drop(kept_file(state, fingerprint))
 
 
 @contextmanager
 def telling_of_kept_search(state: Path, fingerprint: str) -> Iterator[None]:
-    """Add to an error of a server or a store inside the block that the search is not lost."""
+    """Add to an error inside the block that the search is not lost: of a server, a store, or for want of memory."""
+    with _telling(kept_file(state, fingerprint), "the search", "next `dfpipe run` records it without searching again"):
+        yield
+
+
+@contextmanager
+def telling_of_kept_matrix(state: Path, fingerprint: str) -> Iterator[None]:
+    """Add to an error of a server or a store inside the block that the matrix is not lost."""
+    with _telling(kept_matrix(state, fingerprint), "the matrix", "same command records it without computing it again"):
+        yield
+
+
+@contextmanager
+def _telling(file: Path, what: str, then: str) -> Iterator[None]:
     try:
         yield
-    except (ServiceError, StoreError) as error:
-        file = kept_file(state, fingerprint)
+    except (ServiceError, StoreError, TooLargeError) as error:
         if not file.exists():
             raise
-        raise type(error)(
-            f"{error}; the search is kept in {file}: mend this, and the next `dfpipe run` records it without "
-            "searching again"
-        ) from error
+        raise type(error)(f"{error}; {what} is kept in {file}: mend this, and the {then}") from error
 
 
-def _write_whole(file: Path, table: pa.Table) -> None:
-    # Readable by its owner only; a process that is killed leaves no half of a file under the name.
-    with NamedTemporaryFile(dir=file.parent, prefix=f"{file.stem}.", suffix=".part", delete=False) as part:
-        try:
-            pq.write_table(table, part, compression="zstd")
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+def _keep(file: Path, write: Callable[[IO[bytes]], object], what: str) -> None:
+    """Write a file whole, and remove those beside it that nobody came back for; what cannot be written is a warning."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for old in file.parent.iterdir():
+            if old.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
+                old.unlink(missing_ok=True)
+        # Readable by its owner only; a process that is killed leaves no half of a file under the name.
+        with NamedTemporaryFile(dir=file.parent, prefix=f"{file.stem}.", suffix=".part", delete=False) as part:
+            try:
+                write(part)
+                part.flush()
+                os.fsync(part.fileno())
+                Path(part.name).replace(file)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+    except (OSError, pa.ArrowException, ValueError) as error:
+        _log.warning(
+            "%s cannot be kept in %s (%s): should MLflow go away now, it is computed again",
+            what,
+            file,
+            (error.strerror if isinstance(error, OSError) else None) or error,
+        )
+
+
+def _drop(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("cannot remove %s: %s", file, error.strerror)
 
 
 def _learnt_from(data: TrainingData, split: Split) -> str:
@@ -191,10 +255,24 @@ def _as_result(table: pa.Table, scoring: str, split: Split) -> SearchResult:
 
 def _candidate_result(rows: list[dict[str, Any]], split: Split) -> CandidateResult:
     first = rows[0]
-    written = json.loads(first["candidate"])
-    candidate = Candidate(**written | {"params": tuple((name, value) for name, value in written["params"])})
+    candidate = _as_candidate(json.loads(first["candidate"]))
     return CandidateResult(
         candidate, tuple(_fold_result(candidate, row, split) for row in rows), first["round"], first["share"]
+    )
+
+
+def _as_candidate(written: dict[str, Any]) -> Candidate:
+    return Candidate(**written | {"params": tuple((name, value) for name, value in written["params"])})
+
+
+def _as_matrix(written: dict[str, Any]) -> CrossMatrix:
+    return CrossMatrix(
+        **written
+        | {
+            "kinds": tuple(written["kinds"]),
+            "candidate": _as_candidate(written["candidate"]),
+            "cells": tuple(CrossCell(**cell) for cell in written["cells"]),
+        }
     )
 
 

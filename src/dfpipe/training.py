@@ -2,19 +2,22 @@
 
 import logging
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from dfpipe import __version__, progress
-from dfpipe.catalog import Video
-from dfpipe.engine import Engine
-from dfpipe.errors import TrainingDataError
+from dfpipe.catalog import Video, part_of
+from dfpipe.engine import Engine, usable_memory_bytes
+from dfpipe.errors import TooLargeError, TrainingDataError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.faces import open_detector
 from dfpipe.models import (
     Candidate,
+    CandidateResult,
     Evaluation,
     Preprocessing,
     RunTasks,
@@ -27,6 +30,7 @@ from dfpipe.models import (
     rule_of,
     search,
 )
+from dfpipe.models.memory import as_text, fit_bytes
 from dfpipe.plan import feature_fingerprint, training_fingerprint, training_settings_hash, usable_videos
 from dfpipe.provenance import Provenance
 from dfpipe.settings import Settings, TrainSettings
@@ -136,7 +140,8 @@ def evaluate_best(
     """Refit the best candidate of each kind of model on all training videos and score it on the held-out people.
 
     Calibration and threshold come from its validation scores. That the held-out videos are looked at is put on record
-    first, for every model.
+    first, for every model. All this is done in this process, where no worker's limit holds: a kind of model that is
+    predicted to need more than there is is left out with a warning, unless it is the best.
 
     Parameters
     ----------
@@ -149,7 +154,7 @@ def evaluate_best(
     found
         Every candidate.
     settings
-        Calibration, threshold, intervals, and columns of the catalog for each value of which figures are wanted.
+        Calibration, threshold, intervals, and columns or attributes for each value of which figures are wanted.
     fingerprint
         Of the training.
     judged
@@ -159,13 +164,14 @@ def evaluate_best(
     ------
     ServiceError
         MLflow cannot be reached; then no held-out video was looked at.
+    TooLargeError
+        The best candidate is predicted to need more memory than there is; then none was looked at either.
     """
-    attributes: dict[str, list[str]] = {
-        name: [str(getattr(video, name) or "none") for video in videos] for name in settings.evaluation.by
-    }
+    fitting = _fitting_here(found, data, len(split.train_rows))
+    attributes = {name: [part_of(video, name) for video in videos] for name in settings.evaluation.by}
     held_out = test_sha256(data, split.test_rows)
     evaluations = []
-    for result in found.best_per_model.values():
+    for result in fitting:
         rule = rule_of(data, result, settings.evaluation) if judged else VerdictRule()
         note_test_read(tracking, held_out, result.candidate, fingerprint=fingerprint)
         evaluations.append(
@@ -201,7 +207,8 @@ def evaluate_by_identity(
     Returns
     -------
     list of Evaluation
-        In the order of `evaluate_best`; empty, with a warning, where the people cannot be divided.
+        In the order of `evaluate_best`; empty, with a warning, where the people cannot be divided, or the best
+        candidate does not fit into memory.
 
     Raises
     ------
@@ -210,11 +217,36 @@ def evaluate_by_identity(
     """
     try:
         split = split_by_identity(videos, data, settings.split)
-    except TrainingDataError as error:
+        # People held out here stood among the validation videos of the leaky search.
+        return evaluate_best(tracking, videos, data, split, found, settings, fingerprint=fingerprint, judged=False)
+    except (TooLargeError, TrainingDataError) as error:
         _log.warning("no figures by identity stand beside the leaky ones: %s", error)
         return []
-    # People held out here stood among the validation videos of the leaky search.
-    return evaluate_best(tracking, videos, data, split, found, settings, fingerprint=fingerprint, judged=False)
+
+
+def _fitting_here(found: SearchResult, data: TrainingData, rows: int) -> list[CandidateResult]:
+    """Return the best candidate of each kind that can be fitted to so many rows in this process, best kind first."""
+    room = max(0, usable_memory_bytes() - _resident_bytes())
+    fitting = []
+    for result in found.best_per_model.values():
+        needed = fit_bytes(result.candidate, data, rows)
+        if needed <= room:
+            fitting.append(result)
+            continue
+        why = (
+            f"fitting {result.candidate.name} to all {rows} rows of {data.X.shape[1]} columns for learning needs "
+            f"{as_text(needed)} beside the rows, and this process has {as_text(room)}; give its machine or container "
+            "more memory, or ask for fewer columns"
+        )
+        if result is found.best:
+            raise TooLargeError(why)
+        _log.warning("the held-out people are not shown to %s: %s", result.candidate.name, why)
+    return fitting
+
+
+def _resident_bytes() -> int:
+    """Return what this process holds in memory."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def record(

@@ -1,5 +1,7 @@
 """From a folder of videos to a registered model, and again for only what changed."""
 
+import json
+import math
 import shutil
 
 import pytest
@@ -18,6 +20,7 @@ QUICK = [
     # Enough people held out for the gate to judge by, and no more asked of a model that learned from so few.
     "--set=train.split.test_fraction=0.4",
     "--set=gate.min_auc_lower_bound=0",
+    "--set=train.evaluation.by=[manipulation, skin_tone]",
     "--set=source=videos",
     "--set=store=store",
 ]
@@ -109,6 +112,46 @@ def test_held_out_people_never_appear_in_training(first_run, dfpipe):
     assert sides[0]
     assert sides[1]
     assert not sides[0] & sides[1]
+
+
+def test_figures_stand_by_skin_tone_with_their_intervals(first_run, dfpipe):
+    import mlflow
+    import pyarrow.parquet as pq
+
+    mlflow.set_tracking_uri(f"sqlite:///{dfpipe.folder}/.dfpipe/mlflow/mlflow.db")
+    run = f"runs:/{first_run[1]['training']['run_id']}"
+    figures = pq.read_table(mlflow.artifacts.download_artifacts(f"{run}/figures_by.parquet")).to_pylist()
+    predictions = pq.read_table(mlflow.artifacts.download_artifacts(f"{run}/predictions.parquet")).to_pylist()
+    tones = {row["video_id"]: json.loads(row["attributes"]) for row in read(dfpipe, "catalog", None)}
+    assert {row["video_id"]: {"skin_tone": row["skin_tone"]} for row in predictions}.items() <= tones.items()
+    held_out = {row["skin_tone"] for row in predictions}
+    assert len(held_out) > 1
+    accuracy = [row for row in figures if (row["column"], row["figure"]) == ("skin_tone", "accuracy")]
+    assert {row["value"] for row in accuracy} == held_out
+    for row in accuracy:
+        own = [one for one in predictions if one["skin_tone"] == row["value"]]
+        right = [(one["probability"] >= one["threshold"]) == (one["label"] == "fake") for one in own]
+        assert row["estimate"] == pytest.approx(sum(right) / len(right))
+        assert row["real_videos"] + row["fake_videos"] == len(own)
+        # As of every part of the videos: a single group has no interval.
+        assert math.isnan(row["low"]) == (len({one["group"] for one in own}) == 1)
+
+
+def test_an_attribute_that_changes_extracts_nothing(first_run, dfpipe):
+    file = dfpipe.folder / "videos" / "attributes.csv"
+    before = file.read_text()
+    first, second, *others = before.splitlines(keepends=True)
+    file.write_text(first + second.replace(second.rpartition(",")[2], "green\n") + "".join(others))
+    try:
+        stages = {one["stage"]: one["reasons"] for one in dfpipe("plan", "--json", *QUICK).json}
+    finally:
+        file.write_text(before)
+    assert stages == {
+        "catalog": {"attributes changed": 1},
+        "faces": {},
+        "features": {},
+        "train": {"rows changed": 1},
+    }
 
 
 def test_a_second_run_redoes_nothing(first_run, dfpipe):

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from dfpipe import services
 from dfpipe.errors import ServiceError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import plan_faces, training_fingerprint, usable_videos
 from dfpipe.settings import PrefectSettings, SheetSettings, load_settings
 from dfpipe.shards import open_tables
 from dfpipe.steps import load_catalog
-from dfpipe.testing import as_catalog, finish_faces, free_port, make_video, write_catalog, write_features
+from dfpipe.testing import MlflowServer, as_catalog, finish_faces, make_video, write_catalog, write_features
 from dfpipe.tracking import alias_version
 from dfpipe.tracking import training as tracking_of_training
 from dfpipe.training import connect_tracking, why_train
@@ -113,27 +112,10 @@ def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, set
     assert alias_version(tracking, names.challenger_alias) is None
 
 
-class Mlflow:
-    """A real server that goes away and comes back at the same address, with what it had."""
-
-    def __init__(self, state, root):
-        self.state, self.root, self.port = state, root, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        backend = f"sqlite:///{self.state}/runs.db"
-        services.up(
-            self.state, ["mlflow"], mlflow_backend=backend, artifact_root=str(self.root), ports={"mlflow": self.port}
-        )
-
-    def stop(self):
-        services.down(self.state)
-
-
 @pytest.fixture
 def mlflow_server(tmp_path):
     (tmp_path / "server").mkdir()
-    server = Mlflow(tmp_path / "server", tmp_path / "store/mlflow")
+    server = MlflowServer(tmp_path / "server", tmp_path / "store/mlflow")
     server.start()
     yield server
     server.stop()

@@ -2,17 +2,19 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dfpipe import cli
+from dfpipe import cli, crossing
 from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import plan_faces
 from dfpipe.settings import load_settings
 from dfpipe.shards import open_tables
-from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog, write_features
+from dfpipe.testing import MlflowServer, as_catalog, finish_faces, make_video, write_catalog, write_features
+from dfpipe.tracking import cross as tracking_of_cross
 from dfpipe.training import connect_tracking
 
 PAIRS, METHODS = 24, ("Deepfakes", "FaceSwap")
@@ -118,3 +120,58 @@ def test_what_cannot_be_crossed_is_told_in_a_line(store, monkeypatch, capsys, op
     code, _, err = dfpipe(monkeypatch, capsys, "cross", *options, "-c", str(store[0]))
     assert code == 2
     assert message in err
+
+
+@pytest.fixture
+def mlflow_server(tmp_path):
+    (tmp_path / "server").mkdir()
+    server = MlflowServer(tmp_path / "server", tmp_path / "store/mlflow")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_server_that_goes_away_costs_no_matrix(store, mlflow_server, monkeypatch, capsys, tmp_path):
+    """Gone in the midst of the recording; the second call records what the first has computed."""
+    config, settings = store
+    # MLflow's client would try for minutes.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    call = ("cross", "--by", "method", "--model", "xgboost", "--json", "-c", str(config))
+    call = (*call, "--set", f"mlflow.tracking_uri={mlflow_server.uri}")
+    computed = []
+
+    def compute(*args, **options):
+        computed.append(cross_evaluate(*args, **options))
+        return computed[-1]
+
+    def lose_the_server(matrix):
+        mlflow_server.stop()
+        return cross_figure(matrix)
+
+    cross_evaluate, cross_figure = crossing.cross_evaluate, tracking_of_cross.cross_figure
+    monkeypatch.setattr(crossing, "cross_evaluate", compute)
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking_of_cross, "cross_figure", lose_the_server)
+        code, _, err = dfpipe(broken, capsys, *call)
+    assert code == 2
+    (kept,) = (tmp_path / "state/crosses").iterdir()
+    assert f"the matrix is kept in {kept}: mend this, and the same command records it" in err
+    # The person's files name who stands where; what waits is figures alone.
+    assert b"ffpp/" not in kept.read_bytes()
+
+    mlflow_server.start()
+    code, out, err = dfpipe(monkeypatch, capsys, *call)
+    assert code == 0, err
+    assert len(computed) == 1, "the first call's"
+    crossed = json.loads(out)
+    assert crossed["matrix"] == json.loads(json.dumps(asdict(computed[0])))
+    there = settings.mlflow.model_copy(update={"tracking_uri": mlflow_server.uri})
+    client = connect_tracking(settings.model_copy(update={"mlflow": there})).client
+    first = client.get_run(crossed["run_id"])
+    runs = client.search_runs([first.info.experiment_id])
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
+    assert first.info.status == "FINISHED"
+    assert {file.path for file in client.list_artifacts(first.info.run_id)} == {"cross.json", "cross.png", "split.json"}
+    assert list((tmp_path / "state/crosses").iterdir()) == []

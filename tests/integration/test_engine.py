@@ -18,7 +18,7 @@ import pytest
 from dfpipe import __version__
 from dfpipe.cli._app import progress_bars
 from dfpipe.engine import open_engine, usable_memory_bytes
-from dfpipe.errors import ServiceError
+from dfpipe.errors import ServiceError, StoppedError
 from dfpipe.settings import DaskSettings
 from dfpipe.testing import free_port
 
@@ -369,3 +369,13 @@ def test_a_scheduler_that_dies_is_one_line(scheduler, monkeypatch):
             list(engine.run(times, [1, 2], shared=2))
         with lost:
             engine.shards_at_once(1)
+
+
+def test_work_that_outlives_its_engine_is_stopped_and_not_called_lost():
+    # A run that is cancelled closes its engine under the tasks; what they raise then must not be tried again.
+    with open_engine(DaskSettings(workers=1)) as engine:
+        pass
+    with pytest.raises(StoppedError, match="the run was ended"):
+        list(engine.run(times, [1, 2], shared=2))
+    with pytest.raises(StoppedError, match="the run was ended"):
+        engine.map_then_write(abs, [1, 2], write=total, lost=minus_one, on_done=lambda: None)

@@ -38,6 +38,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*iCCP")]
 
 PERSON = "ffpp:000"
 """Who is forgotten: seen in a video of her own, and in fakes as target and as source."""
+NICKNAME = "nanny-zero"
+"""What a further column of the source says of her videos alone."""
 STRICT = GateSettings(min_groups=10**6, bootstrap=BootstrapSettings(samples=100))
 """Rules that let nobody pass, so that a champion is forced and has a reason."""
 
@@ -49,6 +51,10 @@ def source(tmp_path_factory):
     write_dataset(folder, num_identities=12, num_frames=(12, 12), heights=(360,), jobs=2)
     fakes = sorted((folder / "manipulated_sequences").rglob("000_*.mp4"))
     fakes[0].write_bytes(fakes[0].read_bytes()[:100] + b"damaged" * 100)
+    attributes = folder / "attributes.csv"
+    first, *lines = attributes.read_text().splitlines()
+    called = [f"{line},{NICKNAME if '000' in line else 'nobody'}" for line in lines]
+    attributes.write_text("\n".join([f"{first},nickname", *called]))
     return folder
 
 
@@ -224,7 +230,7 @@ def hers(settings):
     faces, frames = (tables.read(table, videos=ids) for table in ("faces", "frames"))
     pictures = {*faces["crop_png"].to_pylist(), *frames["jpeg"].to_pylist()}
     assert len(pictures) > len(ids)
-    names = {PERSON, *ids, *(video.content_id for video in catalog)}
+    names = {PERSON, NICKNAME, *ids, *(video.content_id for video in catalog)}
     names |= {escape_markdown(name) for name in names}
     return ids, {*(name.encode() for name in names), *pictures, *sheets(settings, ids).values()}
 

@@ -149,8 +149,13 @@ def later_people(data):
 def no_pictures():
     """Drawing takes longer than training here; what a run's pictures show is tested where trainings are recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("confusion", "grid", "importance", "pr", "reliability", "roc", "scores", "subsets"):
-            patch.setattr(f"dfpipe.tracking.training.{name}_figure", lambda *_: Figure((1, 1)))
+        drawn = {
+            "evaluation": ("confusion", "importance", "reliability", "scores", "subsets"),
+            "training": ("grid", "pr", "roc"),
+        }
+        for module, names in drawn.items():
+            for name in names:
+                patch.setattr(f"dfpipe.tracking.{module}.{name}_figure", lambda *_: Figure((1, 1)))
         yield
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfpipe.errors import CatalogError, StoreError, TrainingDataError
+from dfpipe.errors import CatalogError, StoppedError, StoreError, TrainingDataError
 from tasks._options import is_transient
 
 
@@ -19,6 +19,7 @@ class Failed:
     [
         (StoreError("503 SlowDown"), True),
         (ConnectionResetError("by peer"), True),
+        (StoppedError("the run was ended"), False),
         (CatalogError("no such folder"), False),
         (TrainingDataError("one class only"), False),
     ],

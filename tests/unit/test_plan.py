@@ -232,7 +232,7 @@ def test_a_run_can_be_narrowed_to_data_sets(tables):
     assert select(listed, tables, datasets=["ffpp", "dfdc"], videos=["b"]) == ["b"]
 
 
-def test_a_run_can_be_narrowed_to_what_changed_of_late(tables):
+def test_a_run_can_be_narrowed_to_when_videos_changed(tables):
     local = round(datetime(2026, 1, 2, tzinfo=UTC).timestamp()) * 10**9
     listed = as_catalog(
         [
@@ -246,6 +246,10 @@ def test_a_run_can_be_narrowed_to_what_changed_of_late(tables):
     assert select(listed, tables, since="2026-01-02T01:00:00+01:00") == ["local", "object"]
     # That nothing changed is no mistake.
     assert select(listed, tables, since="2027-01-01") == []
+    # Exclusive, so that the ranges of two days share nothing.
+    assert select(listed, tables, before="2026-01-02") == ["before", "old object"]
+    assert select(listed, tables, since="2026-01-02", before="2026-01-02") == []
+    assert select(listed, tables, since="2026-01-02", before="2027-01-01") == ["local", "object"]
 
 
 @pytest.mark.parametrize("chosen", [{"videos": ["a", "b*"]}, {"datasets": ["d", "b*"]}])

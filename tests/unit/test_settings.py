@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfpipe import settings as module
+from dfpipe.cli._config import to_documented_yaml
 from dfpipe.errors import SettingsError
 from dfpipe.settings import PixelsSettings, ResidualSettings, Settings, load_settings, loading
 from dfpipe.settings.section import Section
@@ -137,6 +138,17 @@ def test_landmarks_need_a_detector_that_gives_them(features):
         ("train.balance=upsampling", "setting 'train.balance' got 'upsampling': input should be 'weights', 'upsample'"),
         ("train.search.scoring=video_aux", "train.search.scoring got 'video_aux', expected one of video_auc,"),
         ("s3.endpoint_url=localhost:9000", "s3.endpoint_url got 'localhost:9000', expected one such as http://"),
+        ("mlflow.username=me", "mlflow.username and mlflow.password go together; set both or neither"),
+        ("prefect.auth=team", "prefect.auth has no colon between two words, expected user:password"),
+        (
+            "prefect.database_url=mysql://a",
+            "prefect.database_url is of another kind, expected one that starts with post",
+        ),
+        ("dask={scheduler: 'tcp://a:1', tls: {ca_file: a, cert: b, key: c}}", "dask.tls is set and dask.scheduler is "),
+        (
+            "dask={cluster: {class_path: a.B}, tls: {ca_file: a, cert: b, key: c}}",
+            "dask.tls is for dask.scheduler and for workers on this machine; a cluster takes its own among",
+        ),
         ("s3.access_key_id=a", "s3.access_key_id and s3.secret_access_key go together; set both or neither"),
         ("s3.session_token=a", "s3.session_token belongs to a key; set s3.access_key_id"),
     ],
@@ -217,6 +229,21 @@ def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
     with pytest.raises(SettingsError) as caught:
         load(**options)
     assert HUSH not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["mlflow.password", "prefect.auth", "prefect.database_url", "mlflow.tracking_uri"])
+@pytest.mark.parametrize("mend", [True, False])
+def test_passwords_of_servers_are_stars(key, mend):
+    good = {"mlflow.password": HUSH, "prefect.auth": f"me:{HUSH}"}.get(key, f"postgresql://me:{HUSH}@db/x")
+    others = ["mlflow.username=me", "mlflow.password=x"] if key == "mlflow.password" else []
+    if mend:
+        chosen = load(overrides=[*others, f"{key}={good}"])
+        assert HUSH not in str(chosen.model_dump(mode="json")) + to_documented_yaml(chosen)
+        assert HUSH not in repr(chosen.prefect) + chosen.model_dump_json()
+    else:
+        with pytest.raises(SettingsError) as caught:
+            load(overrides=[f"{key}={{x: {HUSH}}}"])
+        assert HUSH not in str(caught.value)
 
 
 @pytest.mark.parametrize("secret", ["12345", "1e5", "yes", "null", "0x1F", "a: [b", "*c", "'", "end="])

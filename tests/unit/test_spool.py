@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfpipe.errors import ServiceError, StoreError, TrainingDataError
+from dfpipe.errors import ServiceError, StoreError, TooLargeError, TrainingDataError
 from dfpipe.models import (
     Candidate,
     CandidateResult,
@@ -23,8 +23,21 @@ from dfpipe.models import (
     rule_of,
     search,
 )
+from dfpipe.models.cross import CrossCell, CrossMatrix
 from dfpipe.settings import EvaluationSettings, SearchSettings
-from dfpipe.spool import KEPT_DAYS, drop_search, find_search, keep_search, kept_file, telling_of_kept_search
+from dfpipe.spool import (
+    KEPT_DAYS,
+    drop_matrix,
+    drop_search,
+    find_matrix,
+    find_search,
+    keep_matrix,
+    keep_search,
+    kept_file,
+    kept_matrix,
+    telling_of_kept_matrix,
+    telling_of_kept_search,
+)
 
 FOREST = Candidate("forest", (("max_depth", None), ("n_estimators", 5)), 3, "upsample")
 SMALLER = Candidate("forest", (("max_depth", None), ("n_estimators", 2)), 3, "upsample")
@@ -198,7 +211,7 @@ def test_a_search_that_is_broken_off_in_writing_leaves_nothing(tmp_path, data, s
     assert list((tmp_path / "searches").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", [ServiceError, StoreError])
+@pytest.mark.parametrize("kind", [ServiceError, StoreError, TooLargeError])
 def test_an_error_of_a_server_says_what_is_kept(tmp_path, data, split, found, kind):
     with pytest.raises(kind, match=r"^nobody answers$"), telling_of_kept_search(tmp_path, "f"):
         raise kind("nobody answers")
@@ -210,3 +223,55 @@ def test_an_error_of_a_server_says_what_is_kept(tmp_path, data, split, found, ki
         raise kind("nobody answers")
     with pytest.raises(TrainingDataError, match=r"^one class$"), telling_of_kept_search(tmp_path, "f"):
         raise TrainingDataError("one class")
+
+
+NAMES = st.text(min_size=1, max_size=8)
+
+
+@given(
+    cells=st.lists(
+        st.builds(
+            CrossCell,
+            train=NAMES,
+            test=NAMES,
+            auc=st.floats(0, 1),
+            low=st.none() | st.floats(0, 1),
+            high=st.none() | st.floats(0, 1),
+            videos=st.integers(1),
+        ),
+        max_size=4,
+    ),
+    params=PARAMS,
+    left_out=st.dictionaries(NAMES, st.text(), max_size=2),
+)
+def test_any_matrix_comes_back_as_it_was(tmp_path_factory, data, split, cells, params, left_out):
+    state = tmp_path_factory.mktemp("state")
+    kinds = tuple(dict.fromkeys(cell.train for cell in cells))
+    candidate = Candidate("xgboost", tuple(sorted(params.items())), 3)
+    matrix = CrossMatrix("method", kinds, candidate, tuple(cells), left_out)
+    keep_matrix(state, "f", data, split, matrix)
+    assert find_matrix(state, "f", data, split) == matrix
+    assert find_matrix(state, "g", data, split) is None
+    drop_matrix(state, "f")
+    assert find_matrix(state, "f", data, split) is None
+
+
+def test_a_matrix_of_other_rows_or_in_pieces_is_not_used(tmp_path, data, split, caplog):
+    cell = CrossCell("a", "b", 0.5, None, None, 3)
+    keep_matrix(tmp_path, "f", data, split, CrossMatrix("method", ("a", "b"), FOREST, (cell,), {}))
+    file = kept_matrix(tmp_path, "f")
+    assert file.stat().st_mode & 0o077 == 0
+    assert find_matrix(tmp_path, "f", replace(data, groups=data.groups // 2), split) is None
+    assert "is not used: it was made of other rows" in caplog.text
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-9], b"[]", b"{}", whole.replace(b'"auc"', b'"acu"')):
+        file.write_bytes(damaged)
+        assert find_matrix(tmp_path, "f", data, split) is None
+    assert caplog.text.count("is not used") == 6
+    with (
+        pytest.raises(
+            ServiceError, match=r"^nobody answers; the matrix is kept in .*, and the same command records it"
+        ),
+        telling_of_kept_matrix(tmp_path, "f"),
+    ):
+        raise ServiceError("nobody answers")

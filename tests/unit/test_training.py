@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dfpipe.errors import TooLargeError
 from dfpipe.models import (
     Candidate,
     ColumnBlock,
@@ -14,11 +15,12 @@ from dfpipe.models import (
     refit_and_evaluate,
     search,
 )
+from dfpipe.models.memory import fit_bytes
 from dfpipe.settings import BootstrapSettings, EvaluationSettings, SplitSettings, TrainSettings
 from dfpipe.splitting import split_by_identity, split_videos
 from dfpipe.testing import make_video
 from dfpipe.tracking import test_sha256
-from dfpipe.training import evaluate_by_identity
+from dfpipe.training import evaluate_best, evaluate_by_identity
 
 FOREST = Candidate("forest", (("n_estimators", 20),), 0)
 SEED = SplitSettings(protocol="seed", folds=2)
@@ -77,3 +79,42 @@ def test_people_who_cannot_be_divided_leave_the_place_empty(caplog, reads):
     assert evaluate_by_identity(None, videos, together, found, SETTINGS, fingerprint="f") == []
     assert reads == []
     assert "no figures by identity stand beside the leaky ones: got 1 groups of people" in caplog.text
+
+
+SVM = Candidate("rbf_svm", (("C", 1.0), ("gamma", "scale")), 0)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Set what a fit may take in this process beside what it holds."""
+    monkeypatch.setattr("dfpipe.training._resident_bytes", lambda: 10)
+    return lambda count: monkeypatch.setattr("dfpipe.training.usable_memory_bytes", lambda: count + 10)
+
+
+def test_what_does_not_fit_into_this_process_is_shown_no_test(reads, room, caplog):
+    videos, data = lookalikes()
+    split = split_by_identity(videos, data, SEED)
+    found = search(data, split.folds, [FOREST, SVM])
+    best, second = found.best_per_model.values()
+    needed = {one.candidate: fit_bytes(one.candidate, data, len(split.train_rows)) for one in (best, second)}
+    if needed[best.candidate] > needed[second.candidate]:
+        found = replace(found, ranking=(second, best))
+        best, second = second, best
+    evaluated = lambda: [  # noqa: E731
+        one.candidate for one in evaluate_best(None, videos, data, split, found, SETTINGS, fingerprint="f")
+    ]
+
+    room(needed[best.candidate] - 1)
+    with pytest.raises(TooLargeError, match=rf"fitting {best.candidate.model} .* to all 160 rows of 16 columns"):
+        evaluated()
+    assert reads == []
+    assert evaluate_by_identity(None, videos, data, found, SETTINGS, fingerprint="f") == []
+    assert reads == []
+
+    room(needed[best.candidate])
+    assert evaluated() == [best.candidate]
+    assert [one for _, one, _ in reads] == [best.candidate]
+    assert f"the held-out people are not shown to {second.candidate.name}" in caplog.text
+
+    room(needed[second.candidate])
+    assert evaluated() == [best.candidate, second.candidate]

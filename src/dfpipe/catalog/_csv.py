@@ -7,19 +7,21 @@
     fakes/anna_as_ben.mp4,fake,anna
 
 ``video`` is a path below the root or below its ``videos`` folder; ``label`` is real or fake.
-Optional columns: manipulation, target (or identity, which means the same), source, split, compression, dataset.
+Optional columns: manipulation, target (or identity, which means the same), source, split, compression, dataset. All
+others are attributes of the videos, such as skin_tone or lighting, by which a training can give its figures.
 Where nobody is named, each video counts as a person of its own. If people recur, training and test then share them and
 the figures come out better than they are: name them wherever you can.
 """
 
-import csv
-import io
 import logging
 import posixpath
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 
+from dfpipe.catalog._attributes import choose_attributes
 from dfpipe.catalog._entry import Entry, as_split
 from dfpipe.catalog._listing import Listing
+from dfpipe.catalog._rows import find_video, read_columns, read_rows
 from dfpipe.catalog._video import Label
 from dfpipe.errors import CatalogError
 
@@ -29,6 +31,7 @@ EXPECTED = "a metadata.csv with columns video and label"
 
 _FILE = "metadata.csv"
 _PEOPLE = frozenset({"identity", "target", "source"})
+_NEEDED = ("video", "label")
 _COLUMNS = _PEOPLE | {"video", "label", "manipulation", "split", "compression", "dataset"}
 _LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
 _log = logging.getLogger(__name__)
@@ -46,9 +49,11 @@ def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:  # noqa: ARG00
     url, text, there = listing.url(_FILE), listing.text(_FILE), listing.paths()
     # All that is missing is told at once, so the table is read twice rather than held as a million dictionaries.
     total, missing, first = 0, 0, ""
-    for row, _ in _rows(text, url):
+    longest: dict[str, int] = {}
+    for row, _ in read_rows(text, url, needed=_NEEDED):
         total += 1
-        if _find(row["video"], there) is None:
+        longest = {name: max(len(value), longest.get(name, 0)) for name, value in row.items()}
+        if find_video(row["video"], there) is None:
             first = first if missing else row["video"]
             missing += 1
     if missing:
@@ -56,37 +61,19 @@ def entries(listing: Listing, lists: Listing) -> Iterator[Entry]:  # noqa: ARG00
             f"{url} names {missing} of {total} videos that are not there, the first is {first!r}; "
             f"give paths below {listing.root.url} or its videos folder, or take the rows out"
         )
-    _warn(text, url)
-    for row, line in _rows(text, url):
-        path = _find(row["video"], there)
+    columns = read_columns(text)
+    _check_people(columns, url)
+    attributes = choose_attributes(columns, longest, known=_COLUMNS, url=url)
+    _warn_of_slips(attributes, url)
+    for row, line in read_rows(text, url, needed=_NEEDED):
+        path = find_video(row["video"], there)
         assert path is not None  # noqa: S101 - just looked
-        yield _entry(row, path, listing.name, f"{url} line {line}")
+        yield _entry(row, path, listing.name, f"{url} line {line}", attributes)
 
 
-def _rows(text: str, url: str) -> Iterator[tuple[dict[str, str], int]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
-    try:
-        columns = _columns(reader)
-        reader.fieldnames = columns
-        if not {"video", "label"} <= set(columns):
-            raise CatalogError(f"{url} has columns {', '.join(columns)}, expected video and label, separated by commas")
-        if {"identity", "target"} <= set(columns):
-            raise CatalogError(f"{url} has both an identity and a target column, which mean the same; keep one")
-        for row in reader:
-            yield {name: value.strip() for name, value in row.items() if isinstance(value, str)}, reader.line_num
-    except csv.Error as error:
-        raise CatalogError(f"{url} line {reader.line_num} is not comma-separated text: {error}; mend it") from error
-
-
-def _columns(reader: "csv.DictReader[str]") -> list[str]:
-    return [(name or "").strip().lower() for name in reader.fieldnames or []]
-
-
-def _warn(text: str, url: str) -> None:
-    columns = _columns(csv.DictReader(io.StringIO(text, newline="")))
-    unread = sorted(set(columns) - _COLUMNS - {""})
-    if unread:
-        _log.warning("%s has columns that mean nothing to the catalog: %s", url, ", ".join(unread))
+def _check_people(columns: list[str], url: str) -> None:
+    if {"identity", "target"} <= set(columns):
+        raise CatalogError(f"{url} has both an identity and a target column, which mean the same; keep one")
     if _PEOPLE.isdisjoint(columns):
         _log.warning(
             "%s names nobody, so each video counts as a person of its own; if people recur, figures will be too good: "
@@ -95,12 +82,14 @@ def _warn(text: str, url: str) -> None:
         )
 
 
-def _find(video: str, there: Set[str]) -> str | None:
-    paths = (posixpath.normpath(video), posixpath.normpath(f"videos/{video}"))
-    return next((path for path in paths if path in there), None)
+def _warn_of_slips(attributes: Iterable[str], url: str) -> None:
+    """Say which attributes look like a column that was meant."""
+    for column in attributes:
+        if meant := get_close_matches(column, sorted(_COLUMNS), n=1, cutoff=0.8):
+            _log.warning("%s has a column %s, which is kept as an attribute; did you mean %s?", url, column, meant[0])
 
 
-def _entry(row: dict[str, str], path: str, name_of_set: str, where: str) -> Entry:
+def _entry(row: dict[str, str], path: str, name_of_set: str, where: str, attributes: Mapping[str, str]) -> Entry:
     label = _LABELS.get(row["label"].lower())
     if label is None:
         raise CatalogError(
@@ -129,4 +118,5 @@ def _entry(row: dict[str, str], path: str, name_of_set: str, where: str) -> Entr
         target=row.get("target") or row.get("identity") or name,
         source=(row.get("source") or None) if label == "fake" else None,
         split=as_split(row.get("split", ""), where),
+        attributes={name: row[column] for column, name in attributes.items()},
     )

@@ -1,8 +1,8 @@
 """What a layout knows of a video from names and small text files alone."""
 
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -37,6 +37,8 @@ class Entry:
     """Whose face was put in."""
     split: Split | None = None
     """Side of the official split."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What else is told, by name; an empty text tells nothing."""
 
     @property
     def video_id(self) -> str:

@@ -1,14 +1,16 @@
 """From a folder or bucket to the rows of the catalog."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dfpipe.catalog import _celebdf, _csv, _dfdc, _ffpp
+from dfpipe.catalog._attributes import attributes_text
 from dfpipe.catalog._batches import as_table
+from dfpipe.catalog._beside import read_attributes_file
 from dfpipe.catalog._content import content_ids
 from dfpipe.catalog._entry import Entry, Reader
 from dfpipe.catalog._listing import Listing, list_files
@@ -35,6 +37,7 @@ _DESCRIBED = pa.schema(
                 "target",
                 "source",
                 "split",
+                "attributes",
             )
         ),
     ]
@@ -58,7 +61,7 @@ def read_catalog(
     known
         An earlier catalog; a local file whose size and time of change are as before is not read again for its hash.
     lists
-        Folder or bucket prefix of the data set's official lists; None is the root.
+        Folder or bucket prefix of the data set's official lists, and of an ``attributes.csv``; None is the root.
 
     Returns
     -------
@@ -77,7 +80,8 @@ def read_catalog(
     listing = list_files(root)
     name = _recognise(listing) if layout == "auto" else layout
     lists_listing = listing if lists is None else list_files(lists)
-    entries = _describe(_READERS[name].entries(listing, lists_listing), root)
+    beside = read_attributes_file(listing, lists_listing)
+    entries = _describe(_READERS[name].entries(listing, lists_listing), beside, root)
     if not entries.num_rows:
         others = [other for other in _fitting(listing) if other != name]
         raise CatalogError(
@@ -117,7 +121,7 @@ def _look(listing: Listing) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _describe(entries: Iterator[Entry], root: Location) -> pa.Table:
+def _describe(entries: Iterator[Entry], beside: Mapping[str, Mapping[str, str]], root: Location) -> pa.Table:
     """Return the entries as a table sorted by video_id, in which each id stands once."""
     rows = (
         (
@@ -131,6 +135,7 @@ def _describe(entries: Iterator[Entry], root: Location) -> pa.Table:
             f"{entry.dataset}:{entry.target}",
             None if entry.source is None else f"{entry.dataset}:{entry.source}",
             entry.split,
+            attributes_text({**beside.get(entry.path, {}), **entry.attributes}),
         )
         for entry in entries
     )

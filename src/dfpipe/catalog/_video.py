@@ -62,6 +62,8 @@ class Video:
     """Hash of the bytes (``blake2b:…``), or the object store's own (``etag:…``); equal means equal content."""
     modified: str
     """What the file system or object store says changed last; only used to spare rehashing."""
+    attributes: str | None = None
+    """What else the data set tells of it, a JSON object of texts by name; None where it tells nothing."""
 
     @property
     def identities(self) -> tuple[str, ...]:

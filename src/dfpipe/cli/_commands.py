@@ -30,6 +30,7 @@ from dfpipe.cli._app import (
 )
 from dfpipe.cli._config import to_documented_yaml
 from dfpipe.errors import SettingsError
+from dfpipe.settings import without_password
 
 if TYPE_CHECKING:
     from dfpipe.status import Aliases, Status
@@ -146,7 +147,7 @@ def catalog(
     """Read a data set's layout: which videos, which labels, who is in them. Nothing is downloaded or stored."""
     import pyarrow.compute as pc
 
-    from dfpipe.catalog import read_catalog
+    from dfpipe.catalog import count_attributes, read_catalog
     from dfpipe.errors import CatalogError
     from dfpipe.models import identity_groups
     from dfpipe.storage import open_location
@@ -173,6 +174,9 @@ def catalog(
     people = len({person for pair in together for person in pair})
     size_gb = pc.sum(videos["size_bytes"]).as_py() / 1e9
     out.print(f"{len(videos)} videos, {size_gb:.3g} GB, {people} people in {groups} groups that share nobody")
+    if attributes := count_attributes(videos):
+        told = ", ".join(f"{name} ({number} value{'s' * (number > 1)})" for name, number in attributes.items())
+        out.print(f"attributes: {told}", markup=False)
 
 
 @app.command()
@@ -245,21 +249,32 @@ def show_config(
 
 @app.command()
 def up(
+    dask: Annotated[
+        bool, typer.Option("--dask", help="Also start a Dask scheduler and dask.workers workers, which runs then use.")
+    ] = False,
     s3: Annotated[bool, typer.Option("--s3", help="Also start a local S3 server (Ceph's gateway).")] = False,
     prefect_port: Annotated[int | None, typer.Option(help="Port of Prefect; default 4200, or a free one.")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow; default 5000, or a free one.")] = None,
+    dask_port: Annotated[
+        int | None, typer.Option(help="Port of Dask's scheduler; default 8786, or a free one.")
+    ] = None,
     s3_port: Annotated[int | None, typer.Option(help="Port of S3; default 8333, or a free one.")] = None,
     config: Config = None,
     overrides: Overrides = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Start local servers: Prefect and MLflow, and S3 with --s3. They run on until `dfpipe down`."""
+    """Start local servers: Prefect, MLflow, with --dask workers, with --s3 S3. They run on until `dfpipe down`."""
     from dfpipe.cli._servers import keep_prefect, start
     from dfpipe.services import ServiceName, s3_access
 
     settings = read_settings(config, overrides)
-    asked: dict[ServiceName, int | None] = {"prefect": prefect_port, "mlflow": mlflow_port, "s3": s3_port}
+    asked: dict[ServiceName, int | None] = {
+        "dask": dask_port,
+        "prefect": prefect_port,
+        "mlflow": mlflow_port,
+        "s3": s3_port,
+    }
     ports = {name: port for name, port in asked.items() if port is not None}
     started = []
     with waiting("starting servers; the first time takes up to a minute"):
@@ -268,14 +283,23 @@ def up(
             if settings.s3.endpoint_url is None:
                 # MLflow's pages show pictures out of the store, and need the keys for that.
                 settings = settings.model_copy(update={"s3": s3_access(settings.state).settings})
-        started += start(settings, ["prefect", "mlflow"], ports=ports)
+        # Where the settings name a server there is no database that another could show.
+        remote = without_password(settings.mlflow.tracking_uri or "")
+        shows_remote = remote.startswith(("http://", "https://"))
+        names: list[ServiceName] = ["prefect"] if shows_remote else ["prefect", "mlflow"]
+        if dask:
+            names.append("dask")
+        started += start(settings, names, ports=ports)
     keep_prefect(settings)
     s3_env = _write_s3_env(settings.state) if s3 else None
     if json_output:
         say_json([{**asdict(service), "env": s3_env if service.name == "s3" else None} for service in started])
         return
     for service in started:
-        out.print(f"{service.name:>8}  {service.url}  (log {service.log})", soft_wrap=True)
+        pages = f", pages {service.pages}" if service.pages else ""
+        out.print(f"{service.name:>8}  {service.url}{pages}  (log {service.log})", soft_wrap=True)
+    if shows_remote:
+        out.print(f"  mlflow  {remote}, as mlflow.tracking_uri says; none is started", soft_wrap=True)
     if s3_env is not None:
         out.print(f"          bucket s3://dfpipe; its address and keys: source {s3_env}", soft_wrap=True)
     out.print(f"stop them with: dfpipe down{f' -c {config}' if config else ''}", markup=False, soft_wrap=True)

@@ -48,8 +48,9 @@ def cross(
 ) -> None:
     """Train on each data set, method or compression, test on every one; only people never seen are judged."""
     from dfpipe import crossing
+    from dfpipe.cli._servers import with_local_dask
 
-    settings = read_settings(config, overrides)
+    settings = with_local_dask(read_settings(config, overrides))
     with progress_bars():
         crossed = crossing.cross(settings, by.value, model=model)
     if json_output:

@@ -58,6 +58,10 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="DATE", help="Only videos changed then or later, as 2026-11-24 or with a time."),
 ]
+BeforeOption = Annotated[
+    str | None,
+    typer.Option("--before", metavar="DATE", help="Only videos changed earlier, as 2026-11-25 or with a time."),
+]
 RetryOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,6 +78,7 @@ def plan(
     videos: VideosOption = None,
     datasets: DatasetOption = None,
     since: SinceOption = None,
+    before: BeforeOption = None,
     retry: RetryOption = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -84,7 +89,7 @@ def plan(
     from dfpipe.preview import make_plan
 
     settings = read_settings(config, overrides)
-    selection = read_selection(videos, datasets, since, retry)
+    selection = read_selection(videos, datasets, since, before, retry)
     with waiting("comparing the source with the store"):
         stages = make_plan(settings, until=until.value, selection=selection)
     if json_output:
@@ -99,6 +104,7 @@ def run(
     videos: VideosOption = None,
     datasets: DatasetOption = None,
     since: SinceOption = None,
+    before: BeforeOption = None,
     retry: RetryOption = None,
     at: Annotated[
         str | None,
@@ -111,7 +117,7 @@ def run(
 ) -> None:
     """Run the pipeline: only what has changed since the last run is done."""
     settings = read_settings(config, overrides)
-    selection = read_selection(videos, datasets, since, retry)
+    selection = read_selection(videos, datasets, since, before, retry)
     if at is not None and (until is not Until.train or selection != Selection()):
         raise SettingsError(
             "--at only trains, on the rows of an earlier training; leave out --until and what narrows a run"
@@ -172,7 +178,11 @@ def demo(
 
 
 def read_selection(
-    videos: Sequence[str] | None, datasets: Sequence[str] | None, since: str | None, retry: Sequence[str] | None
+    videos: Sequence[str] | None,
+    datasets: Sequence[str] | None,
+    since: str | None,
+    before: str | None,
+    retry: Sequence[str] | None,
 ) -> Selection:
     """Turn the options that narrow a run into a selection."""
     try:
@@ -181,12 +191,13 @@ def read_selection(
                 "videos": videos or [],
                 "datasets": datasets or [],
                 "since": since,
+                "before": before,
                 "retry": retry or [],
             }
         )
     except ValidationError as error:
         first = error.errors()[0]
-        if first["loc"][0] == "since":
+        if first["loc"][0] in {"since", "before"}:
             expected = "a date such as 2026-11-24 or a time such as 2026-11-24T06:30"
         else:
             expected = f"one of {', '.join(get_args(VideoStatus))}"
@@ -195,8 +206,9 @@ def read_selection(
 
 def execute(settings: Settings, until: Stage, selection: Selection, *, at: str | None = None) -> "RunSummary":
     """Run the flow against one Prefect API and return its summary."""
-    from dfpipe.cli._servers import load_flow, prefect_api
+    from dfpipe.cli._servers import load_flow, prefect_api, with_local_dask
 
+    settings = with_local_dask(settings)
     with prefect_api(settings), progress_bars():
         summary: RunSummary = load_flow("pipeline")(settings, until, selection, at)
     return summary

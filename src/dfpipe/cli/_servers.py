@@ -1,6 +1,8 @@
 """Which servers a command talks to, and starting those that are missing."""
 
+import base64
 import fcntl
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -17,7 +19,7 @@ from dfpipe.storage import boto_environment
 from dfpipe.tracking import tracking_uri
 from dfpipe.training import artifact_root
 
-__all__ = ["keep_prefect", "load_flow", "prefect_api", "start"]
+__all__ = ["keep_prefect", "load_flow", "prefect_api", "start", "with_local_dask"]
 
 PATIENCE_SECONDS = 10
 PREFECT_USERS = "prefect.users"
@@ -41,10 +43,34 @@ def start(
         mlflow_backend=tracking_uri(settings.mlflow, state=settings.state),
         artifact_root=artifact_root(settings),
         mlflow_environment=boto_environment(settings.s3),
+        mlflow=settings.mlflow,
+        prefect=settings.prefect,
+        dask=settings.dask,
         s3_buckets=s3_buckets,
         ports=ports,
         on_wait=on_wait,
     )
+
+
+def with_local_dask(settings: Settings) -> Settings:
+    """Return the settings with the scheduler of `dfpipe up --dask` in them, if it runs and no other place is named.
+
+    Raises
+    ------
+    ServiceError
+        It runs without TLS, and the settings want TLS.
+    """
+    if settings.dask.scheduler is not None or settings.dask.cluster is not None:
+        return settings
+    running = find(settings.state, "dask")
+    if running is None:
+        return settings
+    if settings.dask.tls is not None and not running.url.startswith("tls://"):
+        raise ServiceError(
+            f"dask.tls is set, but the scheduler of `dfpipe up --dask` at {running.url} was started without; "
+            "`dfpipe down`, then `dfpipe up --dask`"
+        )
+    return settings.model_copy(update={"dask": settings.dask.model_copy(update={"scheduler": running.url})})
 
 
 @contextmanager
@@ -66,6 +92,8 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Prefect keeps profiles and results in its home; a run writes nowhere but into the state folder.
     os.environ.setdefault("PREFECT_HOME", str((settings.state / "prefect").resolve()))
+    if settings.prefect.auth is not None:
+        os.environ["PREFECT_API_AUTH_STRING"] = settings.prefect.auth.get_secret_value()
     named = settings.prefect.api_url or os.environ.get("PREFECT_API_URL")
     if named:
         _expect_answer(named)
@@ -73,6 +101,7 @@ def prefect_api(settings: Settings) -> Iterator[str]:
         yield named
         return
     with _local_prefect(settings) as url:
+        _expect_answer(f"{url}/api")
         os.environ["PREFECT_API_URL"] = f"{url}/api"
         try:
             yield os.environ["PREFECT_API_URL"]
@@ -109,11 +138,20 @@ def keep_prefect(settings: Settings) -> None:
 
 
 def _expect_answer(api_url: str) -> None:
+    # The path of its health is open to everybody, this one is not.
+    request = urllib.request.Request(f"{api_url.rstrip('/')}/admin/version")  # noqa: S310
+    if auth := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {base64.b64encode(auth.encode()).decode()}")
     try:
-        with urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=PATIENCE_SECONDS):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS):  # noqa: S310
             return
-    except urllib.error.HTTPError:
-        # It answers; whether it lets us in is Prefect's to find out.
+    except urllib.error.HTTPError as error:
+        # It answers. Prefect's cloud takes another kind of key and says no in other words: that is left to Prefect.
+        if error.code == http.client.UNAUTHORIZED and b"exception_message" in error.read():
+            raise ServiceError(
+                f"the Prefect API at {without_password(api_url)} does not let us in; set prefect.auth to the "
+                "user:password that it was started with (PREFECT_SERVER_API_AUTH_STRING)"
+            ) from error
         return
     except (OSError, ValueError) as error:
         raise ServiceError(

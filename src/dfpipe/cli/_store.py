@@ -66,10 +66,11 @@ def tables(
         else:
             print("\n\n".join(map(_described, SCHEMAS)))  # noqa: T201 - this is the output
         return
+    from dfpipe.maintenance import store_tables
     from dfpipe.shards.upkeep import describe_tables
 
     settings = read_settings(config, overrides)
-    store = _store(settings)
+    store = store_tables(settings)
     with waiting("reading the tables' logs"):
         facts = describe_tables(store, target_bytes=settings.shard_bytes)
         known = _meanings(store, settings)
@@ -118,23 +119,22 @@ def compact(
     debug: Debug = False,
 ) -> None:
     """Merge the small files that short runs leave into files near a size. Safe while runs go on."""
+    from dfpipe.maintenance import compact_store, is_empty
     from dfpipe.provenance import make_provenance
-    from dfpipe.shards import open_tables, upkeep
 
     settings = read_settings(config, overrides)
     with waiting("reading the tables' logs"):
-        is_empty = not _store(settings).fingerprints("claims")
+        empty = is_empty(settings)
     done = []
-    if not is_empty:
-        by = make_provenance(settings, run_id="dfpipe compact")
+    if not empty:
         with progress_bars():
-            done = upkeep.compact(
-                open_tables(settings.store, settings.s3), target_bytes=target_bytes or settings.shard_bytes, by=by
+            done = compact_store(
+                settings, target_bytes=target_bytes, by=make_provenance(settings, run_id="dfpipe compact")
             )
     if json_output:
         say_json(done)
         return
-    if is_empty:
+    if empty:
         out.print("no run has written to this store yet")
         return
     shown = _count_table("table", "files", "MB", "files after", "MB after")
@@ -173,15 +173,14 @@ def vacuum(
     debug: Debug = False,
 ) -> None:
     """Delete files that no table speaks of any more: merged, replaced, dropped, or left by runs that died."""
+    from dfpipe.maintenance import store_tables, vacuum_store
     from dfpipe.provenance import make_provenance
     from dfpipe.shards import open_tables, upkeep
-    from dfpipe.tracking import versions_in_use
-    from dfpipe.training import find_store_tracking
 
     if drop and drop_unused:
         raise SettingsError("--drop and --drop-unused exclude each other; give one of them")
     settings = read_settings(config, overrides)
-    store = _store(settings)
+    store = store_tables(settings)
     with waiting("reading the tables' logs"):
         facts = upkeep.describe_tables(store, target_bytes=settings.shard_bytes)
         unwanted = _unwanted(facts, store, settings, drop or [], drop_unused=drop_unused)
@@ -197,19 +196,9 @@ def vacuum(
     if facts:
         by = make_provenance(settings, run_id="dfpipe vacuum")
         with progress_bars():
-            if not dry_run:
-                store = open_tables(settings.store, settings.s3)
             if unwanted and not dry_run:
-                dropped = upkeep.drop(store, unwanted, by=by)
-            # Those that trainings have read can be read again with `dfpipe run --at`.
-            tracking = find_store_tracking(settings)
-            found = upkeep.vacuum(
-                store,
-                retention_hours=retention_hours,
-                keep_versions=versions_in_use(tracking) if tracking is not None else {},
-                by=by,
-                dry_run=dry_run,
-            )
+                dropped = upkeep.drop(open_tables(settings.store, settings.s3), unwanted, by=by)
+            found = vacuum_store(settings, retention_hours=retention_hours, dry_run=dry_run, by=by)
     if json_output:
         say_json({"fingerprints": sorted(unwanted), "dropped": dropped, "vacuumed": found, "dry_run": dry_run})
         return
@@ -236,14 +225,6 @@ def vacuum(
             _mb(each.bytes_before - each.size_bytes),
         )
     print_table(shown)
-
-
-def _store(settings: Settings) -> "Tables":
-    """Return the store's tables, for reading."""
-    from dfpipe.shards import Tables
-    from dfpipe.storage import open_location
-
-    return Tables(str(open_location(settings.store, settings.s3).url), settings.s3)
 
 
 def _fingerprints(facts: "Iterable[TableFacts]") -> set[str]:

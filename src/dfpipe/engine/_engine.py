@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from distributed import CancelledError, Client, Future, as_completed, wait
 from distributed.scheduler import KilledWorker
 
-from dfpipe.errors import DfpipeError, ServiceError
+from dfpipe.errors import DfpipeError, ServiceError, StoppedError, UserError
 
 __all__ = ["MEMORY", "MOST_SHARDS_AT_ONCE", "Engine"]
 
@@ -19,6 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOST = "the connection to the Dask scheduler was lost; see whether it still runs, and run again"
+
+STOPPED = "the run was ended before this was done; run again, and only what is missing is done"
 
 DIED_TWICE = "a Dask worker died twice over the same work; see whether its memory is enough"
 
@@ -81,7 +83,7 @@ class Engine:
         while not self._closing.wait(min(LOOK_SECONDS, self._patience_seconds / 2)):
             try:
                 left = self.workers
-            except ServiceError:
+            except (ServiceError, StoppedError):
                 return
             now = time.monotonic()
             if left:
@@ -313,7 +315,7 @@ class Engine:
         except Exception as error:
             if self._client.status == "running":
                 raise
-            raise ServiceError(self._why_gone) from error
+            raise self._gone() from error
 
     def _ask(self, memory_bytes: int | None) -> dict[str, float] | None:
         if memory_bytes is None or self._declared_bytes is None:
@@ -325,8 +327,12 @@ class Engine:
         if future.status == "error":
             raise future.exception()
         if future.status != "finished":
-            raise ServiceError(self._why_gone)
+            raise self._gone()
         return future
+
+    def _gone(self) -> UserError:
+        # Whoever opened the engine has closed it, as it does where a run is cancelled.
+        return StoppedError(STOPPED) if self._closing.is_set() else ServiceError(self._why_gone)
 
     def _share(self, value: Any) -> Future[Any]:
         while True:

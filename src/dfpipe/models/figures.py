@@ -12,7 +12,7 @@ from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.data import REAL_AND_FAKE
 from dfpipe.models.evaluate import Evaluation
 from dfpipe.models.metrics import ECE_BINS, THRESHOLD, Interval, equal_mass_bins, roc_points
-from dfpipe.models.search import CandidateResult, SearchResult
+from dfpipe.models.search import CandidateResult, SearchResult, lower_is_better
 from dfpipe.settings import PixelsSettings
 
 if TYPE_CHECKING:
@@ -184,17 +184,16 @@ def folds_figure(result: CandidateResult) -> "Figure":
     return figure
 
 
-def grid_figure(search: SearchResult, figure_name: str = "video_auc") -> "Figure | None":
-    """Draw a figure of validation over the two longest axes of each kind of model's grid.
+def grid_figure(search: SearchResult) -> "Figure | None":
+    """Draw the figure by which candidates were ranked over the two longest axes of each kind of model's grid.
 
-    Where a grid has further axes, a cell shows the best over them.
+    Where a grid has further axes, a cell shows the best over them. Brighter is better, also of figures such as the log
+    loss, of which less is better.
 
     Parameters
     ----------
     search
         Every candidate.
-    figure_name
-        Figure of validation, as in ``FoldResult.metrics``.
 
     Returns
     -------
@@ -209,14 +208,16 @@ def grid_figure(search: SearchResult, figure_name: str = "video_auc") -> "Figure
     if not drawn:
         return None
     figure = _figure(max(5.5, 4.6 * len(drawn)), 4.4)
-    means = [result.mean[figure_name] for results in drawn.values() for result in results]
+    scoring, lower = search.scoring, lower_is_better(search.scoring)
+    means = [result.mean[scoring] for results in drawn.values() for result in results]
     high = max(means)
     # Equal but for rounding, they would have the two ends of the colours.
     low = min(*means, high - LEAST_SPREAD)
     for axes, (kind, results) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
-        image = _grid(axes, results, figure_name, low=low, high=high)
+        image = _grid(axes, results, scoring, low=low, high=high)
         axes.set_title(kind)
-    figure.colorbar(image, ax=figure.axes, label=f"validation {figure_name.replace('_', ' ')}")
+    label = f"validation {scoring.replace('_', ' ')}{' (lower is better)' if lower else ''}"
+    figure.colorbar(image, ax=figure.axes, label=label)
     return figure
 
 
@@ -383,7 +384,7 @@ def _pr_at_levels(
     return heights
 
 
-def _grid(axes: "Axes", results: Sequence[CandidateResult], figure_name: str, *, low: float, high: float) -> Any:
+def _grid(axes: "Axes", results: Sequence[CandidateResult], scoring: str, *, low: float, high: float) -> Any:
     points = [dict(result.candidate.params) for result in results]
     values = {name: sorted({point[name] for point in points}, key=_order) for name in points[0]}
     longest = sorted(values, key=lambda name: -len(values[name]))
@@ -391,13 +392,15 @@ def _grid(axes: "Axes", results: Sequence[CandidateResult], figure_name: str, *,
     down = longest[1] if len(longest) > 1 else None
     rows: list[Any] = values[down] if down is not None else [None]
     cells = np.full((len(rows), len(values[across])), np.nan)
+    lower = lower_is_better(scoring)
+    better = np.fmin if lower else np.fmax
     for point, result in zip(points, results, strict=True):
         at = (rows.index(point[down]) if down is not None else 0, values[across].index(point[across]))
-        cells[at] = np.fmax(cells[at], result.mean[figure_name])
-    image = axes.imshow(cells, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        cells[at] = better(cells[at], result.mean[scoring])
+    image = axes.imshow(cells, cmap="viridis_r" if lower else "viridis", vmin=low, vmax=high, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         if not np.isnan(value):
-            dark = value < (low + high) / 2
+            dark = (value < (low + high) / 2) != lower
             axes.text(column, row, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(len(values[across])), [str(value) for value in values[across]])
     axes.set_yticks(range(len(rows)), ["" if down is None else str(value) for value in rows])

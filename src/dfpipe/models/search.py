@@ -26,7 +26,17 @@ from dfpipe.models.specs import CALIBRATION_FOLDS, Candidate, fit
 from dfpipe.models.splits import Rows
 from dfpipe.settings.search import OWN_FIGURES, SearchSettings
 
-__all__ = ["CandidateResult", "FoldResult", "FoldTask", "RunTasks", "SearchResult", "run_fold", "run_here", "search"]
+__all__ = [
+    "CandidateResult",
+    "FoldResult",
+    "FoldTask",
+    "RunTasks",
+    "SearchResult",
+    "lower_is_better",
+    "run_fold",
+    "run_here",
+    "search",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -175,6 +185,11 @@ class SearchResult:
             if result.error is None:
                 best.setdefault(result.candidate.model, result)
         return best
+
+
+def lower_is_better(scoring: str) -> bool:
+    """Tell whether a figure measures what is wrong; scikit-learn's scorers are all better when higher."""
+    return scoring in OWN_FIGURES and scoring.endswith(BETTER_WHEN_LOWER)
 
 
 def run_fold(data: TrainingData, task: FoldTask) -> tuple[FoldResult, ...]:
@@ -390,5 +405,5 @@ def _rank(result: CandidateResult, scoring: str) -> tuple[bool, int, float, floa
     if not mean:
         return (True, 0, 0.0, 0.0)
     # Some of dfpipe's own figures are better when lower; scikit-learn's scorers are all better when higher.
-    better = mean[scoring] if scoring in OWN_FIGURES and scoring.endswith(BETTER_WHEN_LOWER) else -mean[scoring]
+    better = mean[scoring] if lower_is_better(scoring) else -mean[scoring]
     return (False, -result.round, better, mean["video_log_loss"])

@@ -38,6 +38,8 @@ class Daemon:
     """Port it listens on."""
     url: str
     """Where it is reached."""
+    pages_port: int | None = None
+    """Port that answers HTTP, where that is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Record:
     """Port it listens on."""
     url: str
     """Where it is reached."""
+    pages_port: int | None = None
+    """Port that answers HTTP, where that is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ def launch(state: Path, daemon: Daemon) -> Record:
         boot_id=_boot_id(),
         port=daemon.port,
         url=daemon.url,
+        pages_port=daemon.pages_port,
     )
     file = _record_of(state, daemon.name)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -162,10 +167,12 @@ def telling_line(text: str) -> str:
     lines = [line for raw in text.splitlines() if (line := re.sub(r"\x1b\[[0-9;]*m", "", raw).strip())]
     if not lines:
         return "it said nothing"
-    # Servers say goodbye after the reason.
-    return next(
-        (line for line in reversed(lines) if re.search(r"error|exception|fail", line, re.IGNORECASE)), lines[-1]
-    )
+    # Servers say goodbye after the reason, and web servers that they give up after the exception that made them.
+    wanted = [line for line in lines if re.search(r"error|exception|fail", line, re.IGNORECASE)]
+    if wanted and wanted[-1].startswith("ERROR:"):
+        exceptions = [line for line in wanted if re.match(r"\w+(\.\w+)*(Error|Exception): ", line)]
+        return (exceptions or wanted)[-1]
+    return (wanted or lines)[-1]
 
 
 def _record_of(state: Path, name: str) -> Path:

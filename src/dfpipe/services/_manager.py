@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dfpipe.errors import ServiceError
 from dfpipe.services._daemon import Daemon, Record, halt, last_words, launch, log_of, recall
@@ -19,6 +18,7 @@ __all__ = [
     "OnWait",
     "Service",
     "ServiceStatus",
+    "ask",
     "bring_up",
     "expect_running",
     "keep",
@@ -60,6 +60,8 @@ class ServiceStatus:
     """Its output."""
     startup_seconds: float | None
     """How long it took to come up, None when it ran already."""
+    pages: str | None = None
+    """Its pages, where they are not at the URL."""
 
 
 Begin = Callable[[Path, int], Iterator[None]]
@@ -208,7 +210,9 @@ def _still_waiting(
 
 def _look(state: Path, service: Service) -> ServiceStatus | None:
     record = recall(state, service.name)
-    if record is None or not _answers(record, service.health):
+    # One that answers and has lost the programs it works with is of no use.
+    whole = record is not None and all(recall(state, name) for name in service.daemons)
+    if record is None or not whole or not _answers(record, service.health):
         return None
     return _status(state, service, record, None)
 
@@ -221,6 +225,7 @@ def _status(state: Path, service: Service, record: Record, startup_seconds: floa
         pid=record.pid,
         log=log_of(state, service.name),
         startup_seconds=startup_seconds,
+        pages=None if record.pages_port is None else f"http://{HOST}:{record.pages_port}",
     )
 
 
@@ -229,16 +234,23 @@ def _end(state: Path, service: Service) -> bool:
     return any(ran)
 
 
-def _answers(record: Record, path: str) -> bool:
+def ask(record: Record, path: str) -> tuple[int, bytes] | None:
+    """Return the status and the body that a daemon answers with at a path; None where it answers nothing."""
     # Not urllib: a proxy named in the environment must not be asked for an address of this machine.
-    connection = http.client.HTTPConnection(HOST, urlsplit(record.url).port, timeout=2)
+    connection = http.client.HTTPConnection(HOST, record.pages_port or record.port, timeout=2)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status < 500
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
+
+
+def _answers(record: Record, path: str) -> bool:
+    answer = ask(record, path)
+    return answer is not None and answer[0] < 500
 
 
 def _is_free(port: int) -> bool:

@@ -7,15 +7,23 @@ from pathlib import Path
 from dfpipe.services._daemon import Daemon
 from dfpipe.services._environment import inherited
 from dfpipe.services._manager import HOST, Service, keep
+from dfpipe.settings import PrefectSettings
 
 __all__ = ["PREFECT", "begin_prefect"]
 
 PREFECT = Service(name="prefect", port=4200, health="/api/health", daemons=("prefect",))
 
 
-def begin_prefect(state: Path, port: int) -> Iterator[None]:
+def begin_prefect(state: Path, port: int, *, settings: PrefectSettings) -> Iterator[None]:
     """Start the server; its API is ``/api`` below the URL."""
     home = state / "prefect"
+    database = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+    if settings.database_url is not None:
+        # The driver that comes with Prefect.
+        database = settings.database_url.get_secret_value().replace("postgresql://", "postgresql+asyncpg://", 1)
+    secrets = {"PREFECT_API_DATABASE_CONNECTION_URL": database}
+    if settings.auth is not None:
+        secrets["PREFECT_SERVER_API_AUTH_STRING"] = settings.auth.get_secret_value()
     daemon = Daemon(
         name="prefect",
         argv=(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
@@ -23,7 +31,8 @@ def begin_prefect(state: Path, port: int) -> Iterator[None]:
             # A profile or API of the user's own must not reach into this server.
             **inherited(without="PREFECT_"),
             "PREFECT_HOME": str(home),
-            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+            # Not in the command line, which every user of the machine can read.
+            **secrets,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # The pages learn the API's address from the settings, not from --port.
             "PREFECT_SERVER_API_HOST": HOST,

@@ -78,6 +78,7 @@ from dfpipe.settings.services import (
     MlflowSettings,
     PrefectSettings,
     S3Settings,
+    TlsSettings,
 )
 from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
 from dfpipe.settings.telemetry import TelemetrySettings
@@ -150,6 +151,7 @@ __all__ = [
     "TelemetrySettings",
     "TemporalSettings",
     "ThresholdSettings",
+    "TlsSettings",
     "TrainSettings",
     "UniformSampling",
     "WindowSampling",

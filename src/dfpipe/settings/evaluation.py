@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dfpipe.settings.section import Section
 
@@ -17,9 +17,41 @@ __all__ = [
     "ThresholdSettings",
 ]
 
-ByColumn = Literal["dataset", "manipulation", "compression", "split"]
+OWN_COLUMNS = ("dataset", "manipulation", "compression", "split")
 """Columns of the catalog that videos can be told apart by; those that name people are left out, as figures of single
 people say little of a model and more of them."""
+
+TAKEN = frozenset(
+    {
+        *(
+            "video_id",
+            "url",
+            "label",
+            "identity",
+            "target",
+            "source",
+            "size_bytes",
+            "content_id",
+            "modified",
+            "attributes",
+        ),
+        *("score", "probability", "threshold", "frames", "group"),
+    }
+)
+"""Names of the catalog's other columns, and of those that stand beside the parts in the file of predictions."""
+
+
+def _a_part(name: str) -> str:
+    if name in TAKEN:
+        raise ValueError(
+            f"got {name!r}, which means single videos, people or predictions; expected one of "
+            f"{', '.join(OWN_COLUMNS)}, or an attribute of the videos by another name"
+        )
+    return name
+
+
+ByColumn = Annotated[str, AfterValidator(_a_part)]
+"""A column of the catalog, or an attribute of its videos, that tells parts of the videos apart."""
 
 
 class FixedThreshold(Section):
@@ -82,7 +114,8 @@ class EvaluationSettings(Section):
     bootstrap: BootstrapSettings = BootstrapSettings()
     """Intervals of every figure."""
     by: list[ByColumn] = Field(["dataset", "manipulation", "compression"])
-    """Columns for each value of which figures are given apart."""
+    """What figures are given apart for each value of: ``dataset``, ``manipulation``, ``compression``, ``split``, and
+    attributes of the videos (further columns of ``metadata.csv``, or an ``attributes.csv``) such as ``skin_tone``."""
     sheets: SheetSettings | None = None
     """Sheets of faces beside the figures; null draws none. Off unless asked for: everybody who can open MLflow sees
     them, and people, or the terms of a data set, may have allowed that to fewer. No model depends on them, so that a

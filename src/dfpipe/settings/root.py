@@ -27,7 +27,7 @@ class Settings(Section):
     store: str = ".dfpipe/store"
     """Where tables and model artifacts go: a folder or an s3:// URL."""
     state: Path = Path(".dfpipe")
-    """Local folder for servers' databases, logs and pid files, and for searches until MLflow has them."""
+    """Local folder for servers' databases, logs and pid files, and for what waits until MLflow has it."""
     layout: Literal["auto", "ffpp", "celebdf", "dfdc", "csv"] = "auto"
     """Layout of the source; auto finds it out."""
     official_lists: str | None = None

@@ -19,12 +19,21 @@ class Selection(Section):
     """Data sets; empty is all."""
     since: datetime | None = None
     """Only videos that were last changed at this time or later; without a time zone it is UTC."""
+    before: datetime | None = None
+    """Only videos that were last changed earlier than this time; without a time zone it is UTC."""
     retry: list[VideoStatus] = Field([])
     """Do again what ended in one of these states."""
 
     @property
     def since_utc(self) -> datetime | None:
-        """The time with its zone."""
-        if self.since is None or self.since.tzinfo is not None:
-            return self.since
-        return self.since.replace(tzinfo=UTC)
+        """The first time, with its zone."""
+        return _with_zone(self.since)
+
+    @property
+    def before_utc(self) -> datetime | None:
+        """The last time, with its zone."""
+        return _with_zone(self.before)
+
+
+def _with_zone(time: datetime | None) -> datetime | None:
+    return time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -1,19 +1,35 @@
 """Servers that a run talks to."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, Secret, SecretStr, model_validator
 
 from dfpipe.settings.section import Address, Section
 
-__all__ = ["ClusterOptions", "ClusterSettings", "DaskSettings", "MlflowSettings", "PrefectSettings", "S3Settings"]
+__all__ = [
+    "ClusterOptions",
+    "ClusterSettings",
+    "DaskSettings",
+    "MlflowSettings",
+    "PrefectSettings",
+    "S3Settings",
+    "TlsSettings",
+]
+
+
+DATABASES = ("postgresql://", "postgresql+asyncpg://")
 
 
 class MlflowSettings(Section):
     """Where runs and models are recorded."""
 
     tracking_uri: Address = None
-    """MLflow server or database; null is a sqlite file under the state folder."""
+    """MLflow server (https://…) or database (postgresql://…); null is a sqlite file under the state folder."""
+    username: str | None = None
+    """User of an MLflow server that asks for one; with it, `dfpipe up` starts a server that does."""
+    password: SecretStr | None = None
+    """That user's password, 12 characters or more."""
     experiment: str = "dfpipe"
     """Experiment that runs are written to."""
     registered_model: str = "dfpipe"
@@ -31,12 +47,32 @@ class MlflowSettings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _whole_login(self) -> "MlflowSettings":
+        if bool(self.username) != bool(self.password):
+            raise ValueError("mlflow.username and mlflow.password go together; set both or neither")
+        return self
+
 
 class PrefectSettings(Section):
     """Where flow runs are recorded."""
 
     api_url: Address = None
     """Prefect API; null starts a local server for the time of the run (or uses that of `dfpipe up`)."""
+    auth: SecretStr | None = None
+    """User and password (user:password) of an API that asks for them; with it, the local server asks for them."""
+    database_url: SecretStr | None = None
+    """Database of the local server (postgresql://…); null is a sqlite file under the state folder."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "PrefectSettings":
+        # What was got is not repeated: all of it may be secret.
+        if self.auth is not None and ":" not in self.auth.get_secret_value().strip(":"):
+            raise ValueError("prefect.auth has no colon between two words, expected user:password")
+        url = self.database_url
+        if url is not None and not url.get_secret_value().startswith(DATABASES):
+            raise ValueError(f"prefect.database_url is of another kind, expected one that starts with {DATABASES[0]}")
+        return self
 
 
 class ClusterOptions(Secret[dict[str, Any]]):
@@ -55,11 +91,25 @@ class ClusterSettings(Section):
     """Keyword arguments of the class; their values are never shown, as any may hold a secret."""
 
 
+class TlsSettings(Section):
+    """Certificates (PEM files): whoever has none of this authority's is not let in."""
+
+    ca_file: Path
+    """Certificate of the authority that the others' must be signed by."""
+    cert: Path
+    """Certificate of this side."""
+    key: Path
+    """Its private key, without a passphrase."""
+
+
 class DaskSettings(Section):
     """Where per-video work happens."""
 
     scheduler: str | None = None
-    """Address of a running scheduler (tcp://…); null starts workers on this machine."""
+    """Address of a running scheduler (tcp://… or tls://…); null uses that of `dfpipe up --dask` or, where none runs,
+    starts workers on this machine for the length of the run."""
+    tls: TlsSettings | None = None
+    """Certificates for a tls:// scheduler, and for workers on this machine; null leaves it to Dask's own settings."""
     cluster: ClusterSettings | None = None
     """Cluster to make for the length of the run; null makes none. Not together with a scheduler."""
     patience_seconds: float = Field(300, gt=0)
@@ -75,6 +125,17 @@ class DaskSettings(Section):
     def _one_place(self) -> "DaskSettings":
         if self.scheduler is not None and self.cluster is not None:
             raise ValueError("dask.scheduler and dask.cluster are both set; set the one that is not meant to null")
+        return self
+
+    @model_validator(mode="after")
+    def _one_cipher(self) -> "DaskSettings":
+        if self.tls is not None and self.scheduler is not None and not self.scheduler.startswith("tls://"):
+            raise ValueError(f"dask.tls is set and dask.scheduler is {self.scheduler!r}, expected one with tls://")
+        if self.tls is not None and self.cluster is not None:
+            raise ValueError(
+                "dask.tls is for dask.scheduler and for workers on this machine; a cluster takes its own among "
+                "dask.cluster.options"
+            )
         return self
 
 

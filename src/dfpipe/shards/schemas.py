@@ -100,6 +100,12 @@ CATALOG = pa.schema(
         _field("size_bytes", pa.int64(), "size of the file in bytes"),
         _field("content_id", pa.string(), "hash of the bytes, or the object store's etag"),
         _field("modified", pa.string(), "last change as the file system or object store tells it"),
+        _field(
+            "attributes",
+            pa.string(),
+            "what else the data set tells, as JSON: texts by name, such as skin_tone; null for nothing",
+            nullable=True,
+        ),
     ]
 )
 

@@ -1,11 +1,13 @@
 """Which videos a made data set has, and the names and side files that each known layout gives them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from numpy.random import Generator
+
+from dfpipe.synth.person import skin_tone_of
 
 __all__ = ["Layout", "Shot", "couple", "lay_out"]
 
@@ -41,11 +43,14 @@ def lay_out(layout: Layout, identities: Sequence[int], rng: Generator) -> tuple[
     rng
         Chance by which pairs are made.
     """
-    if layout == "ffpp":
-        return _ffpp(identities, rng), {}
-    if layout == "celebdf":
-        return _celebdf(identities, rng)
-    return _dfdc(identities, rng)
+    shots, side_files = _DEALERS[layout](identities, rng)
+    return shots, {**side_files, "attributes.csv": _attributes(shots)}
+
+
+def _attributes(shots: Sequence[Shot]) -> str:
+    """Tell the skin tone of the one who is filmed, for the real video and for its fake."""
+    told = {path: skin_tone_of(shot.target) for shot in shots for path in (shot.real, shot.fake) if path is not None}
+    return "".join(f"{path},{value}\n" for path, value in (("video", "skin_tone"), *sorted(told.items())))
 
 
 def couple(identities: Sequence[int], rng: Generator) -> list[tuple[int, int]]:
@@ -73,8 +78,8 @@ def couple(identities: Sequence[int], rng: Generator) -> list[tuple[int, int]]:
     return couples
 
 
-def _ffpp(identities: Sequence[int], rng: Generator) -> list[Shot]:
-    return [
+def _ffpp(identities: Sequence[int], rng: Generator) -> tuple[list[Shot], dict[str, str]]:
+    shots = [
         Shot(
             target=target,
             source=source,
@@ -83,6 +88,7 @@ def _ffpp(identities: Sequence[int], rng: Generator) -> list[Shot]:
         )
         for target, source in couple(identities, rng)
     ]
+    return shots, {}
 
 
 def _celebdf(identities: Sequence[int], rng: Generator) -> tuple[list[Shot], dict[str, str]]:
@@ -130,3 +136,10 @@ def _dfdc(identities: Sequence[int], rng: Generator) -> tuple[list[Shot], dict[s
         metadata[fake] = {"label": "FAKE", "split": "train", "original": real}
     ordered = {name: metadata[name] for name in sorted(metadata)}
     return shots, {f"{folder}/metadata.json": json.dumps(ordered, indent=1) + "\n"}
+
+
+_DEALERS: Mapping[Layout, Callable[[Sequence[int], Generator], tuple[list[Shot], dict[str, str]]]] = {
+    "ffpp": _ffpp,
+    "celebdf": _celebdf,
+    "dfdc": _dfdc,
+}

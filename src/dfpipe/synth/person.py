@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-__all__ = ["SKIN_TONES", "Person", "SkinTone", "draw_person", "random_stream"]
+__all__ = ["SKIN_TONES", "Person", "SkinTone", "draw_person", "random_stream", "skin_tone_of"]
 
 SkinTone = Literal["light", "medium", "brown", "dark"]
 SKIN_TONES: tuple[SkinTone, ...] = get_args(SkinTone)
@@ -83,8 +83,13 @@ def random_stream(*key: int) -> Generator:
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
+def skin_tone_of(identity: int) -> SkinTone:
+    """Return the skin tone of person number ``identity`` of any seed: the tones take turns."""
+    return SKIN_TONES[identity % len(SKIN_TONES)]
+
+
 def draw_person(seed: int, identity: int) -> Person:
-    """Return person number ``identity`` of a seed; the skin tones take turns.
+    """Return person number ``identity`` of a seed.
 
     Parameters
     ----------
@@ -94,7 +99,7 @@ def draw_person(seed: int, identity: int) -> Person:
         Number of the person, from 0.
     """
     rng = random_stream(seed, identity, 1)
-    tone = SKIN_TONES[identity % len(SKIN_TONES)]
+    tone = skin_tone_of(identity)
     skin = np.array(_SKIN[tone], np.float32) * rng.uniform(0.94, 1.06) + rng.normal(0, 3, 3)
     dark_skinned = tone in ("brown", "dark")
     hair = np.array(_HAIR[rng.integers(0, 2 if dark_skinned else len(_HAIR))], np.float32) * rng.uniform(0.8, 1.2)

@@ -3,6 +3,7 @@
 from dfpipe.services._manager import unused_port as free_port
 from dfpipe.testing._disturbed import Corpus, DaskCluster, Disturbed, Ended, Kill, Store, disturb, wait_for
 from dfpipe.testing._faulty_s3 import Fault, FaultyS3, Rule, Seen
+from dfpipe.testing._mlflow import MlflowServer
 from dfpipe.testing._opened import Opened
 from dfpipe.testing._store import (
     BY,
@@ -27,6 +28,7 @@ __all__ = [
     "Fault",
     "FaultyS3",
     "Kill",
+    "MlflowServer",
     "Opened",
     "Rule",
     "Seen",

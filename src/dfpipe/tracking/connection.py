@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dfpipe.errors import ServiceError
-from dfpipe.settings import MlflowSettings
+from dfpipe.settings import MlflowSettings, without_password
 
 __all__ = [
     "Tracking",
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 PROBE_SECONDS = 5
+POSTGRESQL = "postgresql+psycopg2://"
 ROOT_TAG = "dfpipe.artifact_root"
 
 
@@ -58,7 +59,9 @@ class Tracking:
 
 def tracking_uri(settings: MlflowSettings, *, state: Path) -> str:
     """Return the address in the settings, or that of the database under the state folder."""
-    return settings.tracking_uri or f"sqlite:///{state.absolute()}/mlflow/mlflow.db"
+    uri = settings.tracking_uri or f"sqlite:///{state.absolute()}/mlflow/mlflow.db"
+    # SQLAlchemy 2.1 takes the bare name for another driver than that of the extra.
+    return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def open_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) -> Tracking:
@@ -84,7 +87,7 @@ def open_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) 
     uri = tracking_uri(settings, state=state)
     if settings.tracking_uri is None:
         _make_folder(state / "mlflow")
-    client = _connect(uri)
+    client = _connect(uri, settings)
     with tracking_errors("open", uri):
         experiment_id = _experiment(client, settings.experiment, _absolute(artifact_root))
     return Tracking(client, uri, experiment_id, settings)
@@ -105,9 +108,10 @@ def find_tracking(settings: MlflowSettings, *, state: Path, artifact_root: str) 
     """
     uri = tracking_uri(settings, state=state)
     # A client makes the database that it is pointed to.
-    if not _is_http(uri) and not Path(uri.removeprefix("sqlite:///").removeprefix("file://")).exists():
+    file = Path(uri.removeprefix("sqlite:///").removeprefix("file://"))
+    if urlsplit(uri).scheme in ("", "sqlite", "file") and not file.exists():
         return None
-    client = _connect(uri)
+    client = _connect(uri, settings)
     root = _absolute(artifact_root)
     with tracking_errors("open", uri):
         for name in (settings.experiment, f"{settings.experiment} ({root})"):
@@ -133,9 +137,15 @@ def _absolute(artifact_root: str) -> str:
     return artifact_root if "://" in artifact_root else str(Path(artifact_root).absolute())
 
 
-def _connect(uri: str) -> Any:
+def _connect(uri: str, settings: MlflowSettings) -> Any:
+    if settings.username and settings.password:
+        # MLflow's client takes no options, only the environment.
+        os.environ["MLFLOW_TRACKING_USERNAME"] = settings.username
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.password.get_secret_value()
     if _is_http(uri):
         _probe(uri)
+    elif uri.startswith(POSTGRESQL):
+        _probe_postgresql(uri)
     _quiet_environment()
     with importing_mlflow():
         from mlflow import MlflowClient  # noqa: PLC0415 - a second of import, and quietness comes first
@@ -171,7 +181,13 @@ def tracking_errors(verb: str, uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException) as error:
-        reason = " ".join(str(error).split())
+        # It may quote the address.
+        reason = without_password(" ".join(str(error).split()))
+        if getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "error code 401" in reason:
+            raise ServiceError(
+                f"MLflow at {_without_password(uri)} does not let us in; set mlflow.username and mlflow.password to "
+                "a user of its who may write there"
+            ) from error
         raise ServiceError(
             f"cannot {verb} MLflow at {_without_password(uri)}: {reason[:300]}; check mlflow.tracking_uri"
         ) from error
@@ -214,6 +230,25 @@ def _probe(uri: str) -> None:
         raise ServiceError(
             f"no MLflow server answers at {_without_password(uri)}; start one with `dfpipe up`, "
             "or set mlflow.tracking_uri to null to use a local database"
+        ) from error
+
+
+def _probe_postgresql(uri: str) -> None:
+    # MLflow itself would try for minutes before it gave up.
+    try:
+        import psycopg2  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ServiceError(
+            f"mlflow.tracking_uri is {_without_password(uri)}, but Python finds no psycopg2; install the extra with "
+            "`pip install 'dfpipe[postgresql]'`"
+        ) from error
+    try:
+        psycopg2.connect(uri.replace("+psycopg2", "", 1), connect_timeout=PROBE_SECONDS).close()
+    except psycopg2.Error as error:
+        reason = without_password(" ".join(str(error).split()))
+        raise ServiceError(
+            f"cannot open the database of MLflow at {_without_password(uri)}: {reason[:300]}; check "
+            "mlflow.tracking_uri, and that the database was made"
         ) from error
 
 

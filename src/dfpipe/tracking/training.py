@@ -4,50 +4,40 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dfpipe.errors import ServiceError
 from dfpipe.models.bundle import Preprocessing
 from dfpipe.models.card import model_card
-from dfpipe.models.data import REAL_AND_FAKE, TrainingData
+from dfpipe.models.data import TrainingData
 from dfpipe.models.evaluate import Evaluation
-from dfpipe.models.figures import (
-    classification_text,
-    confusion_figure,
-    folds_figure,
-    grid_figure,
-    importance_figure,
-    pr_figure,
-    reliability_figure,
-    roc_figure,
-    scores_figure,
-    subsets_figure,
-)
-from dfpipe.models.metrics import Interval, Scores
+from dfpipe.models.figures import folds_figure, grid_figure, pr_figure, roc_figure
+from dfpipe.models.metrics import Interval
 from dfpipe.models.search import CandidateResult, SearchResult
 from dfpipe.models.split_record import split_record
 from dfpipe.models.splits import Split
 from dfpipe.settings import SplitSettings
-from dfpipe.tracking.artifacts import PREDICTIONS_FILE, SPLIT_FILE
+from dfpipe.tracking.artifacts import SPLIT_FILE
 from dfpipe.tracking.connection import Tracking, expect_answer, tracking_errors
+from dfpipe.tracking.evaluation import write_evaluation, write_figure
 from dfpipe.tracking.lineage import LEAKY_TAG, STORE_TAG, VERSION_TAG
 from dfpipe.tracking.note import run_note
 from dfpipe.tracking.reads import find_test_reads, test_sha256
 from dfpipe.tracking.registry import artifact_errors, model_exists, register_model
+from dfpipe.tracking.runs import end_broken_off, open_run
 
 __all__ = ["SETTINGS_TAG", "TrainingRecord", "find_finished", "latest_settings", "record_training", "rows_sha256"]
 
 SETTINGS_TAG = "dfpipe.training_settings"
 """Tag of a training with what it depends on beside its rows."""
+
+FINGERPRINT_TAG = "dfpipe.fingerprint"
+"""Tag of a training with everything that it depends on."""
 
 METRICS_PER_REQUEST = 500
 WITH_SPREAD = ("frame_accuracy", "frame_auc", "video_accuracy", "video_auc")
@@ -138,15 +128,15 @@ def record_training(
     winner = next(one for one in evaluations if one.candidate == search.best.candidate)
     expect_answer(tracking)
     with tracking_errors("end what broke off in", tracking.uri):
-        _end_broken_off(tracking, fingerprint)
+        end_broken_off(tracking, FINGERPRINT_TAG, fingerprint)
     with (
         tracking_errors("record the training in", tracking.uri),
-        _run(
+        open_run(
             tracking,
             _run_name(winner, split, fingerprint),
             tags={
                 **tags,
-                "dfpipe.fingerprint": fingerprint,
+                FINGERPRINT_TAG: fingerprint,
                 "dfpipe.candidate": winner.candidate.name,
                 **_split_tags(split),
                 **_face_tags(data),
@@ -202,10 +192,10 @@ def record_training(
         }
         metrics = dict(sorted(metrics.items(), key=_as_read))
         folder = Path(scratch, "run")
-        _write_evaluation(folder, winner, preprocessing)
-        _save(folder / "roc.png", roc_figure(evaluations))
-        _save(folder / "pr.png", pr_figure(evaluations))
-        _save(folder / "grid.png", grid_figure(search))
+        write_evaluation(folder, winner, preprocessing)
+        write_figure(folder / "roc.png", roc_figure(evaluations))
+        write_figure(folder / "pr.png", pr_figure(evaluations))
+        write_figure(folder / "grid.png", grid_figure(search))
         card = model_card(
             winner,
             data={**_data_params(data, split), "split": split_sha256, "rows": rows_read},
@@ -244,7 +234,7 @@ def find_finished(tracking: Tracking, fingerprint: str) -> TrainingRecord | None
     with tracking_errors("search", tracking.uri):
         runs = tracking.client.search_runs(
             [tracking.experiment_id],
-            f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status = 'FINISHED'",
+            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' AND attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
         for run in runs:
@@ -273,7 +263,7 @@ def latest_settings(tracking: Tracking) -> str | None:
     with tracking_errors("search", tracking.uri):
         runs = tracking.client.search_runs(
             [tracking.experiment_id],
-            "tags.`dfpipe.fingerprint` LIKE '%' AND attributes.status = 'FINISHED'",
+            f"tags.`{FINGERPRINT_TAG}` LIKE '%' AND attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
@@ -332,7 +322,9 @@ def _record_candidate(
     if result.error is not None:
         tags |= {"dfpipe.error": result.error[:5000]}
     candidate = result.candidate
-    with _run(tracking, candidate.name, tags=tags, seconds=result.seconds, failed=result.error is not None) as run_id:
+    with open_run(
+        tracking, candidate.name, tags=tags, seconds=result.seconds, failed=result.error is not None
+    ) as run_id:
         means = {**_prefixed("val_", result.mean), "fit_seconds": result.seconds}
         spread = {f"val_{name}_std": result.std[name] for name in WITH_SPREAD if name in result.std}
         tested = _test_metrics(evaluation) if evaluation is not None else {}
@@ -355,60 +347,10 @@ def _record_candidate(
         tracking.client.log_inputs(run_id, inputs)
         with TemporaryDirectory(prefix="dfpipe-") as scratch:
             # MLflow's page that compares runs shows files that all have, and breaks where one has none.
-            _save(Path(scratch, "folds.png"), folds_figure(result))
+            write_figure(Path(scratch, "folds.png"), folds_figure(result))
             if evaluation is not None:
-                _write_evaluation(Path(scratch), evaluation, preprocessing)
+                write_evaluation(Path(scratch), evaluation, preprocessing)
             _upload(tracking, run_id, Path(scratch))
-
-
-@contextmanager
-def _run(
-    tracking: Tracking, name: str, *, tags: Mapping[str, str], seconds: float = 0, failed: bool = False
-) -> Iterator[str]:
-    """Open a run that ended work of so many seconds, and end it as FAILED if asked or if the block raises.
-
-    Where MLflow does not answer any more, the next try to record the training ends it.
-    """
-    run = tracking.client.create_run(
-        tracking.experiment_id,
-        start_time=int((time.time() - seconds) * 1000),
-        tags={"mlflow.source.name": "dfpipe", **tags},
-        run_name=name,
-    )
-    run_id: str = run.info.run_id
-    try:
-        yield run_id
-    except BaseException:
-        # What broke it off is the error to tell, not that its end could not be told to the same server.
-        with suppress(ServiceError), tracking_errors("end a run in", tracking.uri):
-            expect_answer(tracking)
-            tracking.client.set_terminated(run_id, "FAILED")
-        raise
-    tracking.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-
-
-def _end_broken_off(tracking: Tracking, fingerprint: str) -> None:
-    """End what earlier tries to record a training have left open: a killed process told no end, nor a lost server."""
-    tries = _search(tracking, f"tags.`dfpipe.fingerprint` = '{fingerprint}' AND attributes.status != 'FINISHED'")
-    for run in tries:
-        children = _search(
-            tracking, f"tags.`mlflow.parentRunId` = '{run.info.run_id}' AND attributes.status = 'RUNNING'"
-        )
-        for one in (*children, run):
-            # Should another process be at it just now, it ends its runs as FINISHED all the same.
-            if one.info.status == "RUNNING":
-                tracking.client.set_terminated(one.info.run_id, "FAILED")
-
-
-def _search(tracking: Tracking, condition: str) -> list[Any]:
-    runs: list[Any] = []
-    token: str | None = None
-    while True:
-        page = tracking.client.search_runs([tracking.experiment_id], condition, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _log(
@@ -518,78 +460,6 @@ def _inputs(data: TrainingData, split: Split, learnt_from: str, tags: Mapping[st
         )
         inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
     return inputs
-
-
-def _write_evaluation(folder: Path, evaluation: Evaluation, preprocessing: Preprocessing) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "confusion_matrix.png", confusion_figure(evaluation))
-    _save(folder / "reliability.png", reliability_figure(evaluation))
-    _save(folder / "scores.png", scores_figure(evaluation))
-    _save(folder / "figures_by.png", subsets_figure(evaluation))
-    _save(folder / "importance.png", importance_figure(evaluation, preprocessing))
-    (folder / "classification_report.txt").write_text(classification_text(evaluation), encoding="utf-8")
-    (folder / "verdict_rule.json").write_text(evaluation.rule.to_json(), encoding="utf-8")
-    pq.write_table(_predictions(evaluation), folder / PREDICTIONS_FILE)
-    pq.write_table(_figures_by(evaluation), folder / "figures_by.parquet")
-
-
-def _save(path: Path, figure: Any | None) -> None:
-    if figure is not None:
-        # Legends below the axes are outside of what the layout knows.
-        figure.savefig(path, dpi=110, bbox_inches="tight")
-
-
-def _predictions(evaluation: Evaluation) -> pa.Table:
-    predictions = evaluation.predictions
-    return pa.table(
-        {
-            "video_id": [one.video_id for one in predictions],
-            "label": [REAL_AND_FAKE[one.label] for one in predictions],
-            "score": pa.array([one.score for one in predictions], pa.float64()),
-            "probability": pa.array([one.probability for one in predictions], pa.float64()),
-            "threshold": pa.array([evaluation.rule.threshold] * len(predictions), pa.float64()),
-            "frames": pa.array([one.frames for one in predictions], pa.int32()),
-            "group": pa.array([one.group for one in predictions], pa.int32()),
-            **{name: pa.array(values, pa.string()) for name, values in evaluation.attributes.items()},
-        }
-    )
-
-
-def _figures_by(evaluation: Evaluation) -> pa.Table:
-    """Return the figures by video of all held-out videos and of every subset, one figure a row."""
-    y, groups = evaluation.y_video, evaluation.groups_video
-    whole = ("", "", "its own", int((y == 0).sum()), int((y == 1).sum()), len(np.unique(groups)))
-    parts: list[tuple[tuple[Any, ...], Scores, Mapping[str, Interval]]] = [
-        (whole, evaluation.video, evaluation.video_intervals)
-    ]
-    for one in evaluation.subsets:
-        about = (one.column, one.value, one.against, one.real_videos, one.fake_videos, one.groups)
-        parts.append((about, one.scores, one.intervals))
-    return pa.Table.from_pylist(
-        [
-            dict(zip(BY_SCHEMA.names, (*about, name, value, *intervals[name]), strict=True))
-            for about, scores, intervals in parts
-            for name, value in scores.named("").items()
-        ],
-        schema=BY_SCHEMA,
-    )
-
-
-BY_SCHEMA = pa.schema(
-    [
-        ("column", pa.string()),
-        ("value", pa.string()),
-        ("against", pa.string()),
-        ("real_videos", pa.int32()),
-        ("fake_videos", pa.int32()),
-        ("groups", pa.int32()),
-        ("figure", pa.string()),
-        ("estimate", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-    ]
-)
-"""Columns of ``figures_by.parquet``; the row of all held-out videos has an empty column and value."""
 
 
 def _upload(tracking: Tracking, run_id: str, folder: Path) -> None:

@@ -184,10 +184,10 @@ def test_csv_same_name_in_two_folders_are_two_videos_of_two_people(folder, caplo
     assert "each video counts as a person of its own" in caplog.text
 
 
-def test_csv_column_that_is_not_read_is_told(folder, caplog):
+def test_csv_column_that_looks_like_another_is_told(folder, caplog):
     folder.fill({"metadata.csv": "video,label,identiy\na.mp4,real,anna\n", "a.mp4": ""})
     read_catalog(folder.root)
-    assert "mean nothing to the catalog: identiy" in caplog.text
+    assert "has a column identiy, which is kept as an attribute; did you mean identity?" in caplog.text
 
 
 @pytest.mark.parametrize(

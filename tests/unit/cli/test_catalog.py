@@ -32,6 +32,12 @@ def test_the_kinds_of_videos_and_the_people_are_counted(dfpipe, source):
     assert lines[-1] == "5 videos, 1.7e-05 GB, 3 people in 2 groups that share nobody"
 
 
+def test_what_else_is_told_of_the_videos_is_named(dfpipe, source):
+    (source / "attributes.csv").write_text("video,lighting,skin_tone\nanna.mp4,dim,dark\nben.mp4,dim,light\n")
+    _, text, _ = dfpipe("catalog", str(source))
+    assert text.splitlines()[-1] == "attributes: lighting (1 value), skin_tone (2 values)"
+
+
 def test_json_has_every_row_of_the_catalog(dfpipe, source):
     rows = json.loads(dfpipe("catalog", str(source), "--json")[1])
     assert rows == read_catalog(open_location(source, S3Settings())).to_pylist()

@@ -171,22 +171,32 @@ def search_result(found, *, keep):
     return SearchResult(found.ranking[:keep])
 
 
-def test_a_further_axis_shows_its_best():
+@pytest.mark.parametrize(
+    ("scoring", "best", "colours", "label"),
+    [
+        ("video_auc", 0.7, "viridis", "validation video auc"),
+        ("frame_log_loss", 0.5, "viridis_r", "validation frame log loss (lower is better)"),
+        # A scorer of scikit-learn's, which turns every loss into a score.
+        ("neg_brier_score", 0.7, "viridis", "validation neg brier score"),
+    ],
+)
+def test_the_grid_shows_what_ranks_and_of_a_further_axis_the_best(scoring, best, colours, label):
     from dfpipe.models import CandidateResult, FoldResult, SearchResult
 
-    values = {(1, "a"): 0.5, (1, "b"): 0.7, (2, "a"): 0.6, (2, "b"): 0.9, (3, "a"): 0.2}
+    values = {(1, "a"): 0.5, (1, "b"): 0.6, (2, "a"): 0.6, (2, "b"): 0.9, (3, "a"): 0.2}
+    points = {(("depth", depth), ("word", word), ("leaf", 1)): value for (depth, word), value in values.items()}
+    points[(("depth", 1), ("word", "a"), ("leaf", 2))] = 0.7
     results = [
-        CandidateResult(one, (FoldResult(one, 0, {"video_auc": value}, 0.0, None),))
-        for (depth, word), value in values.items()
-        for one in [Candidate("forest", (("depth", depth), ("leaf", 1), ("word", word)), 0)]
+        CandidateResult(one, (FoldResult(one, 0, {"video_accuracy": 1.0, scoring: value}, 0.0, None),))
+        for params, value in points.items()
+        for one in [Candidate("forest", params, 0)]
     ]
-    again = Candidate("forest", (("depth", 1), ("leaf", 2), ("word", "a")), 0)
-    results.append(CandidateResult(again, (FoldResult(again, 0, {"video_auc": 0.65}, 0.0, None),)))
-    cells = grid_figure(SearchResult(tuple(results))).axes[0].images[0].get_array()
-    # Depth across, the two words or leaves down; (3, b) was not tried.
-    assert cells.shape == (2, 3)
-    assert np.nanmax(cells) == 0.9
-    assert np.isnan(cells.filled(np.nan) if np.ma.isMaskedArray(cells) else cells).sum() >= 1
+    figure = grid_figure(SearchResult(tuple(results), scoring))
+    (image,) = figure.axes[0].images
+    # Depth across, the words down; one leaf or two come to one cell; (3, b) was not tried.
+    assert image.get_array().filled(np.nan).ravel() == pytest.approx([best, 0.6, 0.2, 0.6, 0.9, np.nan], nan_ok=True)
+    assert image.get_cmap().name == colours
+    assert figure.axes[-1].get_ylabel() == label
 
 
 def test_importance_lies_where_the_signal_is(data, evaluations):

@@ -236,6 +236,25 @@ def test_an_unreadable_record_ends_nothing(state):
         assert take_down(state, [kind()]) == []
 
 
+def test_a_service_that_lost_a_program_is_not_taken_for_whole(state):
+    pair = Service(name="web", port=free_port(), health="/", daemons=("web", "helper"))
+
+    def begin(state, port):
+        yield from keep(state, daemon(state, "web", port), health=pair.health)
+        yield from keep(state, daemon(state, "helper", free_port()))
+
+    (first,) = bring_up(state, {pair: begin})
+    assert look_up(state, pair).pid == first.pid
+    helper = recall(state, "helper")
+    os.killpg(helper.pid, signal.SIGKILL)
+    until(lambda: recall(state, "helper") is None)
+    assert look_up(state, pair) is None
+    (again,) = bring_up(state, {pair: begin})
+    assert again.pid == first.pid  # only what was missing is started
+    assert recall(state, "helper").pid != helper.pid
+    assert take_down(state, [pair]) == ["web"]
+
+
 def test_the_log_before_is_kept(state):
     for word in ("first", "second"):
         record = launch(state, daemon(state, "web", free_port(), f"print({word!r})"))
@@ -257,6 +276,8 @@ def test_ending_nothing_makes_no_folder(tmp_path):
         ("one\ntwo\n", "two"),
         ("ValueError: no\nServer stopped!\n", "ValueError: no"),
         ("\x1b[31mfailed\x1b[0m\n", "failed"),
+        ("a.b.DbError: refused\nraise error\nERROR:    Startup failed.\nServer stopped!\n", "a.b.DbError: refused"),
+        ("ERROR:    Startup failed.\nServer stopped!\n", "ERROR:    Startup failed."),
     ],
 )
 def test_telling_line(text, expected):

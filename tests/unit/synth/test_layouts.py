@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfpipe.synth.layouts import couple, lay_out
+from dfpipe.synth.person import draw_person
 
 
 @pytest.mark.parametrize(("number", "groups"), [(0, 0), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (7, 3)], ids=str)
@@ -33,7 +34,7 @@ def test_everyone_gives_and_gets_one_face_of_another(number, seed):
 
 def test_ffpp_names_tell_target_and_source():
     shots, side_files = lay_out("ffpp", range(4), np.random.default_rng(0))
-    assert side_files == {}
+    assert list(side_files) == ["attributes.csv"]
     for shot in shots:
         assert shot.real == f"original_sequences/youtube/c23/videos/{shot.target:03d}.mp4"
         assert shot.fake == f"manipulated_sequences/Deepfakes/c23/videos/{shot.target:03d}_{shot.source:03d}.mp4"
@@ -65,3 +66,14 @@ def test_dfdc_metadata_covers_every_video_and_no_face_giver_is_filmed():
     assert len(fakes) == 5
     assert all(metadata[row["original"]]["label"] == "REAL" for row in fakes.values())
     assert not {shot.source for shot in shots} & {shot.target for shot in shots}
+
+
+@pytest.mark.parametrize("layout", ["ffpp", "celebdf", "dfdc"])
+def test_the_skin_tone_of_whoever_is_filmed_stands_beside_every_video(layout):
+    shots, side_files = lay_out(layout, range(9), np.random.default_rng(0))
+    first, *lines = side_files["attributes.csv"].splitlines()
+    told = dict(line.split(",") for line in lines)
+    assert first == "video,skin_tone"
+    assert told == {
+        path: draw_person(3, shot.target).skin_tone for shot in shots for path in (shot.real, shot.fake) if path
+    }
