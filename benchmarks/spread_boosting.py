@@ -38,7 +38,6 @@ MIB = 2**20
 
 WAYS = (
     "one process",
-    "one process, rows in another order",
     "spread, all rows in each",
     "spread, half of the rows in each",
 )
