@@ -7,6 +7,7 @@ from typing import Any
 from prefect import Task
 from prefect.futures import PrefectFuture
 
+from dfpipe import telemetry
 from dfpipe.errors import IncompleteError, UserError
 
 __all__ = ["Ends", "submit_within"]
@@ -76,6 +77,7 @@ class Ends:
                 yield result
                 continue
             self._failures.append(result)
+            telemetry.add("dfpipe.run.shards.failed", 1)
             self._in_a_row += 1
             if not isinstance(result, UserError) or self._in_a_row == FAILURES_IN_A_ROW:
                 return

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from dfpipe import progress
+from dfpipe import progress, telemetry
 from dfpipe.engine import MOST_SHARDS_AT_ONCE, open_engine
 from dfpipe.fingerprint import fingerprint
 from dfpipe.plan import EVERYTHING, FacesPlan, FeaturesPlan, feature_fingerprint, plan_faces, plan_features
@@ -20,6 +20,7 @@ from dfpipe.report import Losses, Report, check_losses, escape_markdown, printab
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
+from flows._measured import measured
 from flows._moving import moving_progress
 from flows._window import Ends, submit_within
 from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
@@ -58,6 +59,7 @@ RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MOST_SHARDS_AT_ONCE)
 
 
 @flow(name="preprocess", flow_run_name="preprocess {settings.source}", task_runner=RUNNER, persist_result=False)
+@measured("preprocess")
 def preprocess(settings: Settings, until: Stage = "features", selection: Selection = EVERYTHING) -> Preprocessed:
     """When it ends, every video of the source has one ledger row, and its faces and features are committed.
 
@@ -104,6 +106,10 @@ def preprocess(settings: Settings, until: Stage = "features", selection: Selecti
         for result in extracted.of(submit_within(extract_faces, calls, window=window)):
             done.statuses.update(result.statuses)
             done.faces += result.faces
+            for status, number in result.statuses.items():
+                telemetry.add("dfpipe.run.videos", number, status=status)
+            telemetry.add("dfpipe.run.faces", result.faces)
+            telemetry.add("dfpipe.run.written", result.stored_bytes)
         if extracted.gave_up:
             extracted.check(of=plan.num_shards, what="shards of videos")
         merge_records(settings, tables, by)

@@ -49,6 +49,8 @@ class ShardResult:
     """Videos by status."""
     faces: int
     """Face crops written."""
+    stored_bytes: int = 0
+    """Bytes of pictures and clips written."""
 
 
 def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
@@ -203,7 +205,12 @@ def _settle_faces(
         for video, (_, _, attempt) in zip(videos, keys, strict=True)
     ]
     works = tables.settle(rows, keys, fingerprint=fingerprint, shard=shard, by=by)
-    return works, ShardResult(shard, dict(Counter(video.video["status"] for video in videos)), len(rows["faces"]))
+    return works, ShardResult(
+        shard,
+        dict(Counter(video.video["status"] for video in videos)),
+        len(rows["faces"]),
+        sum(video.stored_bytes for video in videos),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,8 @@ class Network:
                 ip("-n", switch, "link", "set", host, "master", "bridge", "up")
         except subprocess.CalledProcessError as error:
             self.__exit__()
-            require_service(f"network namespaces cannot be made here: {error.stderr.strip()}")
+            # A right that a sandbox may not give, and no program that could be installed.
+            pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
         return self
 
     def __exit__(self, *_):

@@ -232,7 +232,7 @@ def test_dask_lets_in_who_has_a_certificate(servers, folder, tls, tmp_path):
             lambda dask_scheduler: (dask_scheduler.allowed_failures, dask_scheduler.WORKER_SATURATION)
         )
         assert scheduler == (0, 1.0)
-        told = list(engine.run(environment_of, ["OMP_NUM_THREADS"] * 8))
+        told = list(engine.run(environment_of, ["OPENCV_FOR_THREADS_NUM"] * 8))
         assert {(threads, encrypted) for threads, encrypted, _ in told} == {("1", True)}
     strangers = make_authority(tmp_path / "theirs")
     with pytest.raises(ServiceError, match=r"do not trust each other .* use those of one authority"):

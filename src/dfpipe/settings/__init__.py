@@ -81,6 +81,7 @@ from dfpipe.settings.services import (
     TlsSettings,
 )
 from dfpipe.settings.split import FaceDuplicateSettings, SplitProtocol, SplitSettings
+from dfpipe.settings.telemetry import TelemetrySettings
 from dfpipe.settings.train import THUMBNAILS, TrainSettings
 
 __all__ = [
@@ -147,6 +148,7 @@ __all__ = [
     "SplitProtocol",
     "SplitSettings",
     "Stage",
+    "TelemetrySettings",
     "TemporalSettings",
     "ThresholdSettings",
     "TlsSettings",

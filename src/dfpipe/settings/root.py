@@ -10,6 +10,7 @@ from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
+from dfpipe.settings.telemetry import TelemetrySettings
 from dfpipe.settings.train import TrainSettings
 
 __all__ = ["STAGES", "Settings", "Stage"]
@@ -54,6 +55,8 @@ class Settings(Section):
     """Flow runs."""
     dask: DaskSettings = DaskSettings()
     """Workers."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """Metrics of runs."""
     s3: S3Settings = S3Settings()
     """Access to s3:// URLs."""
 
