@@ -17,8 +17,8 @@ Scale = Callable[[float], float]
 WIDTH, HEIGHT = 440, 210
 """Units of a histogram's drawing, which is scaled to the page."""
 
-LEFT, RIGHT, TOP, BOTTOM = 36, 8, 8, 24
-"""Room around its bars."""
+LEFT, RIGHT, TOP, BOTTOM = 36, 24, 8, 24
+"""Room around its bars, at the right for half of the last number below them."""
 
 ROW_HEIGHT = 22
 LOSSES_LEFT, LOSSES_WIDTH = 190, 700
