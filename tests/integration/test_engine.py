@@ -351,9 +351,12 @@ def test_the_last_worker_s_end_is_one_line(scheduler):
         lambda engine: list(engine.run(times, [1, 2], shared=2)),
         lambda engine: engine.map_then_write(abs, [1, 2], write=total, lost=minus_one, on_done=lambda: None),
     ):
-        with worker(address) as process, gone, open_engine(settings) as engine:
-            process.kill()
-            call(engine)
+        with worker(address) as process:
+            with open_engine(DaskSettings(scheduler=address)):
+                pass  # it has come, which takes as long as the machine is busy
+            with gone, open_engine(settings) as engine:
+                process.kill()
+                call(engine)
 
 
 def test_a_scheduler_that_dies_is_one_line(scheduler, monkeypatch):
