@@ -38,10 +38,8 @@ def moving_progress(*, every_seconds: float = EVERY_SECONDS) -> Iterator[None]:
     def note(stage: str, done: int, expected: int) -> None:
         latest[stage] = (done, expected)
 
-    def send() -> None:
-        for stage, (done, expected) in latest.copy().items():
-            if sent.get(stage) == (done, expected) or not expected:
-                continue
+    def send(stage: str, done: int, expected: int) -> None:
+        if sent.get(stage) != (done, expected) and expected:
             percent, text = min(100.0, 100 * done / expected), f"{stage}: {done:,} of {expected:,}"
             if stage in artifacts:
                 update_progress_artifact(artifacts[stage], progress=percent, description=text)
@@ -55,12 +53,13 @@ def moving_progress(*, every_seconds: float = EVERY_SECONDS) -> Iterator[None]:
         failed = False
         while True:
             last = ended.wait(every_seconds)
-            try:
-                send()
-            except Exception as error:  # noqa: BLE001 - whatever ails the server, the run is not about its progress
-                if not failed:
-                    _log.warning("progress is not shown in Prefect: %s: %s", type(error).__name__, error)
-                failed = True
+            for stage, (done, expected) in latest.copy().items():
+                try:
+                    send(stage, done, expected)
+                except Exception as error:  # noqa: BLE001 - whatever ails the server, the run is not about its progress
+                    if not failed:
+                        _log.warning("progress is not shown in Prefect: %s: %s", type(error).__name__, error)
+                    failed = True
             if last:
                 return
 

@@ -113,7 +113,8 @@ def _push(figures: Figures, endpoint: str, timeout_seconds: float, store: str) -
     exporter = OTLPMetricExporter(endpoint=endpoint, timeout=timeout_seconds)
     # It would tell of every try, with the address.
     theirs = logging.getLogger("opentelemetry.exporter.otlp")
-    level, theirs.level = theirs.level, logging.CRITICAL + 1
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL + 1)
     try:
         meter = provider.get_meter("dfpipe", __version__)
         for (name, attributes), amount in figures.items():

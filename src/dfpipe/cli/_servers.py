@@ -141,7 +141,8 @@ def _expect_answer(api_url: str) -> None:
     # The path of its health is open to everybody, this one is not.
     request = urllib.request.Request(f"{api_url.rstrip('/')}/admin/version")  # noqa: S310
     if auth := os.environ.get("PREFECT_API_AUTH_STRING"):
-        request.add_header("Authorization", f"Basic {base64.b64encode(auth.encode()).decode()}")
+        # Not to where an answer may send us on.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(auth.encode()).decode()}")
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS):  # noqa: S310
             return

@@ -76,14 +76,17 @@ class Engine:
             yield self
         finally:
             self._closing.set()
-            watch.join()
+            # A scheduler that hangs hangs its question too; closing the client ends it.
+            watch.join(LOOK_SECONDS)
 
     def _watch(self) -> None:
         seen_at = time.monotonic()
         while not self._closing.wait(min(LOOK_SECONDS, self._patience_seconds / 2)):
             try:
                 left = self.workers
-            except (ServiceError, StoppedError):
+            except Exception:  # noqa: BLE001 - the next look may succeed, and without any nobody would be told
+                if self._client.status == "running":
+                    continue
                 return
             now = time.monotonic()
             if left:
@@ -335,13 +338,20 @@ class Engine:
         return StoppedError(STOPPED) if self._closing.is_set() else ServiceError(self._why_gone)
 
     def _share(self, value: Any) -> Future[Any]:
+        give_up_at = time.monotonic() + self._patience_seconds
         while True:
             try:
                 future: Future[Any] = self._client.scatter(value, broadcast=True, direct=True, hash=False)
-            except (OSError, TimeoutError):
-                # A worker went while it was told, or none is back yet; `watched` ends this where none comes.
+            except (OSError, TimeoutError) as error:
                 if self._client.status != "running":
                     raise
+                # A worker went while it was told, or none is back yet.
+                if time.monotonic() > give_up_at:
+                    raise ServiceError(
+                        f"Dask workers could not be reached from here for {self._patience_seconds:g} s "
+                        f"({type(error).__name__}); let this machine connect to their ports, or raise "
+                        "dask.patience_seconds"
+                    ) from error
             else:
                 return future
 
@@ -355,12 +365,10 @@ class Engine:
         One that had ended, and whose result went with a worker, is on its way again.
         """
         # To ask is a question to another thread, for every video of a run.
-        while future.status not in {"finished", "error"}:
-            # Cancelled with all others when the scheduler is gone; _sound says so.
+        while future.status not in {"finished", "error", "cancelled"} and self._client.status == "running":
+            # Cancelled with all others when the scheduler is gone, or was and is back; _sound says so.
             with suppress(CancelledError):
                 wait(future)
-            if self._client.status != "running":
-                break
         if _died(future):
             return True
         self._sound(future)

@@ -64,8 +64,10 @@ def begin_dask(state: Path, port: int, *, settings: DaskSettings) -> Iterator[No
         port=port,
         url=url,
     )
+    # Those that run already are as many as their settings said.
+    wanted = workers.processes if recall(state, WORKERS) is None else 1
     yield from keep(state, pool)
-    while _registered(expect_running(state, DASK.name)) < workers.processes:
+    while _registered(expect_running(state, DASK.name)) < wanted:
         expect_running(state, WORKERS)
         yield
 
