@@ -586,8 +586,8 @@ def _select(database: duckdb.DuckDBPyConnection, selection: Selection) -> None:
             "SELECT string_agg(DISTINCT dataset, ', ' ORDER BY dataset) FROM catalog"
         ).fetchall()
         raise CatalogError(
-            f"no video of the catalog matches {', '.join(unmatched)}; `dfpipe catalog` lists ids, and the data sets "
-            f"are {known or 'none'}"
+            f"no video of the catalog matches {', '.join(unmatched)}; `dfpipe catalog --json` lists ids, and the data "
+            f"sets are {known or 'none'}"
         )
     times = {"since_ns": selection.since_utc, "before_ns": selection.before_utc}
     since_epoch = {
