@@ -11,6 +11,7 @@ from pydantic import Field
 from dfpipe.provenance import make_provenance
 from dfpipe.settings import Settings
 from dfpipe.shards.upkeep import RETENTION_HOURS
+from flows._logged import logged
 from tasks.maintenance import compact, vacuum
 
 __all__ = ["Maintained", "maintenance"]
@@ -29,6 +30,7 @@ class Maintained:
 
 
 @flow(name="maintenance", flow_run_name="maintenance {settings.store}", persist_result=False)
+@logged
 def maintenance(settings: Settings, retention_hours: Annotated[int, Field(ge=0)] = RETENTION_HOURS) -> Maintained:
     """When it ends, small files are merged and what no table needs is deleted. Runs may go on meanwhile.
 

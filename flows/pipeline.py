@@ -9,6 +9,7 @@ from dfpipe.plan import EVERYTHING
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import open_tables
 from dfpipe.summary import RunSummary, work_of
+from flows._logged import logged
 from flows._measured import measured
 from flows.preprocess import Preprocessed, preprocess
 from flows.train import train
@@ -18,6 +19,7 @@ __all__ = ["pipeline"]
 
 
 @flow(name="pipeline", flow_run_name="pipeline {settings.source}", persist_result=False)
+@logged
 @measured("pipeline")
 def pipeline(
     settings: Settings, until: Stage = "train", selection: Selection = EVERYTHING, at: str | None = None

@@ -20,6 +20,7 @@ from dfpipe.report import Losses, Report, check_losses, escape_markdown, printab
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
+from flows._logged import logged
 from flows._measured import measured
 from flows._moving import moving_progress
 from flows._window import Ends, submit_within
@@ -59,6 +60,7 @@ RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=MOST_SHARDS_AT_ONCE)
 
 
 @flow(name="preprocess", flow_run_name="preprocess {settings.source}", task_runner=RUNNER, persist_result=False)
+@logged
 @measured("preprocess")
 def preprocess(settings: Settings, until: Stage = "features", selection: Selection = EVERYTHING) -> Preprocessed:
     """When it ends, every video of the source has one ledger row, and its faces and features are committed.

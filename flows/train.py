@@ -17,6 +17,7 @@ from dfpipe.spool import drop_search, telling_of_kept_search
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
+from flows._logged import logged
 from flows._measured import measured
 from flows._moving import moving_progress
 from tasks.train import (
@@ -49,6 +50,7 @@ class Trained:
 
 
 @flow(name="train", flow_run_name="train {settings.mlflow.registered_model}", persist_result=False)
+@logged
 @measured("train")
 def train(settings: Settings, at: str | None = None) -> Trained:
     """When it ends, MLflow has the grid search over all committed features, and the gate has decided on its best model.

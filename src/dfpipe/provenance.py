@@ -34,7 +34,7 @@ class Provenance:
 
 def make_provenance(settings: Settings, *, run_id: str) -> Provenance:
     """Describe a run with these settings by the code that is running."""
-    told = settings.model_dump(mode="json", exclude={"s3", "prefect", "dask", "state", "telemetry"})
+    told = settings.model_dump(mode="json", exclude={"s3", "prefect", "dask", "state", "telemetry", "log"})
     return Provenance(run_id=run_id, settings_hash=fingerprint("settings", told), git_revision=_git_revision())
 
 

@@ -3,6 +3,8 @@
 Every step reads what the steps before it left in the store, and leaves its own work there, whole.
 """
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from dfpipe.features import compute
 from dfpipe.fingerprint import fingerprint as digest
 from dfpipe.forgotten import leave_out_forgotten
 from dfpipe.isolation import extract_isolated
+from dfpipe.logs import about
 from dfpipe.plan import FeatureShard, FeaturesPlan, Shard
 from dfpipe.provenance import Provenance
 from dfpipe.settings import ExtractSettings, FeatureSettings, LimitSettings, S3Settings, Settings
@@ -31,6 +34,8 @@ from dfpipe.storage import open_location
 
 __all__ = ["ShardResult", "compute_features", "extract_shard", "list_source", "load_catalog", "refresh_catalog"]
 
+
+_log = logging.getLogger(__name__)
 
 WRITE_COPIES = 4
 """A shard is held as rows, as Arrow, as the file, and by the client that puts it."""
@@ -51,6 +56,8 @@ class ShardResult:
     """Face crops written."""
     stored_bytes: int = 0
     """Bytes of pictures and clips written."""
+    failures: tuple[tuple[str, str], ...] = ()
+    """Videos that did not end ok: id and status."""
 
 
 def list_source(settings: Settings, known: pa.Table | None) -> pa.Table:
@@ -105,6 +112,7 @@ def extract_shard(
     Videos that another run has settled in the meantime are left out. So are those that an earlier try of this one has:
     its commits are finished, as it may have failed between two of them.
     """
+    started = time.monotonic()
     taken = tables.owners((video.key for video in shard.videos), fingerprint=fingerprint)
     tables.roll_forward(fingerprint, by=by, names=set(taken.values()))
     lent = _lent_faces(tables, shard)
@@ -132,6 +140,13 @@ def extract_shard(
         write_memory_bytes=WRITE_COPIES * shard_bytes,
     )
     tables.commit(works, by=by)
+    with about(shard=shard.name):
+        for video_id, status in result.failures:
+            _log.info("video %s ended as %s", video_id, status, extra={"video": video_id})
+        seconds, statuses = round(time.monotonic() - started, 3), dict(result.statuses)
+        told = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
+        more = {"statuses": statuses, "seconds": seconds}
+        _log.info("shard %s is committed: %s in %.1f s", shard.name, told, seconds, extra=more)
     return result
 
 
@@ -210,6 +225,7 @@ def _settle_faces(
         dict(Counter(video.video["status"] for video in videos)),
         len(rows["faces"]),
         sum(video.stored_bytes for video in videos),
+        tuple((row["video_id"], row["status"]) for row in rows["videos"] if row["status"] != "ok"),
     )
 
 

@@ -121,8 +121,11 @@ def print_table(table: RichTable) -> None:
 
 
 @contextmanager
-def progress_bars() -> Iterator[None]:
-    """Show the progress of long work on stderr while the block runs: bars where it is a terminal, and lines told."""
+def progress_bars(*, lines: bool = True) -> Iterator[None]:
+    """Show the progress of long work on stderr while the block runs: bars where it is a terminal, and lines told.
+
+    Without the lines, what is no terminal gets nothing: stderr may be for machines to read.
+    """
     bars = Progress(
         TextColumn("{task.description:>10}"),
         BarColumn(),
@@ -142,7 +145,7 @@ def progress_bars() -> Iterator[None]:
     def say(line: str) -> None:
         bars.console.print(line, markup=False, soft_wrap=True)
 
-    with bars, progress.listen(show, on_line=say):
+    with bars, progress.listen(show, on_line=say if lines else None):
         yield
 
 

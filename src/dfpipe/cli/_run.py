@@ -209,7 +209,7 @@ def execute(settings: Settings, until: Stage, selection: Selection, *, at: str |
     from dfpipe.cli._servers import load_flow, prefect_api, with_local_dask
 
     settings = with_local_dask(settings)
-    with prefect_api(settings), progress_bars():
+    with prefect_api(settings), progress_bars(lines=settings.log.format == "text"):
         summary: RunSummary = load_flow("pipeline")(settings, until, selection, at)
     return summary
 

@@ -92,6 +92,8 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Prefect keeps profiles and results in its home; a run writes nowhere but into the state folder.
     os.environ.setdefault("PREFECT_HOME", str((settings.state / "prefect").resolve()))
+    # It makes its home but not the folders above, and warns.
+    settings.state.mkdir(parents=True, exist_ok=True)
     if settings.prefect.auth is not None:
         os.environ["PREFECT_API_AUTH_STRING"] = settings.prefect.auth.get_secret_value()
     named = settings.prefect.api_url or os.environ.get("PREFECT_API_URL")

@@ -56,6 +56,7 @@ from dfpipe.settings.features import (
 )
 from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.loading import load_settings
+from dfpipe.settings.log import LogSettings
 from dfpipe.settings.models import (
     Balance,
     ExtraTreesSettings,
@@ -123,6 +124,7 @@ __all__ = [
     "LightgbmSettings",
     "LimitSettings",
     "LinearSvmSettings",
+    "LogSettings",
     "LogisticSettings",
     "LossSettings",
     "MlflowSettings",

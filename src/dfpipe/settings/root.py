@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from dfpipe.settings.extract import ExtractSettings, LimitSettings
 from dfpipe.settings.gate import GateSettings
+from dfpipe.settings.log import LogSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
 from dfpipe.settings.section import Section
 from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
@@ -55,6 +56,8 @@ class Settings(Section):
     """Flow runs."""
     dask: DaskSettings = DaskSettings()
     """Workers."""
+    log: LogSettings = LogSettings()
+    """What a run writes to stderr."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Metrics of runs."""
     s3: S3Settings = S3Settings()
