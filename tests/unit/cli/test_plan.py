@@ -53,10 +53,10 @@ def test_json_has_all_of_it(dfpipe, source):
             ("--since", "yesterday"),
             "dfpipe: --since got 'yesterday', expected a date such as 2026-11-24 or a time such",
         ),
-        (("--videos", "c*"), "dfpipe: no video of the catalog matches c*; `dfpipe catalog` lists ids"),
+        (("--videos", "c*"), "dfpipe: no video of the catalog matches c*; `dfpipe catalog --json` lists ids"),
         (
             ("--dataset", "ffpp"),
-            "dfpipe: no video of the catalog matches ffpp; `dfpipe catalog` lists ids, and the data",
+            "dfpipe: no video of the catalog matches ffpp; `dfpipe catalog --json` lists ids, and the data",
         ),
     ],
 )
