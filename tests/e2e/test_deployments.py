@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 240
 NO_BLOCK = "00000000-0000-0000-0000-000000000000"
-VIDEOS = 12
+VIDEOS = 24
 
 
 def wait_for(condition, what):
@@ -76,8 +78,16 @@ def api(prefect_url):
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                # Its database is locked by another writer for too long; nothing of the request was done.
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.5)
 
     return call
 
@@ -185,7 +195,9 @@ def rows(tmp_path):
 
 def working(worker):
     """The flow's process, with its Dask workers and their children."""
-    (flow,) = [one for one in worker.children(recursive=True) if one.cmdline()[-2:] == ["-m", "prefect.engine"]]
+    flows = [one for one in worker.children(recursive=True) if one.cmdline()[-2:] == ["-m", "prefect.engine"]]
+    # The process of a run that has ended may take a while to end itself.
+    flow = max(flows, key=psutil.Process.create_time)
     return flow, flow.children(recursive=True)
 
 
