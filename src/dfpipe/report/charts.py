@@ -9,7 +9,18 @@ from dfpipe.report.losses import GroupLosses, Losses
 from dfpipe.report.numbers import Distribution
 from dfpipe.report.shares import Share
 
-__all__ = ["Bar", "Histograms", "LossRow", "LossRows", "Tick", "histograms", "loss_rows", "status_bars", "ticks"]
+__all__ = [
+    "PLOT",
+    "Bar",
+    "Histograms",
+    "LossRow",
+    "LossRows",
+    "Tick",
+    "histograms",
+    "loss_rows",
+    "status_bars",
+    "ticks",
+]
 
 Scale = Callable[[float], float]
 """A value in, a place in the drawing out."""
@@ -23,6 +34,16 @@ LEFT, RIGHT, TOP, BOTTOM = 36, 24, 8, 24
 ROW_HEIGHT = 22
 LOSSES_LEFT, LOSSES_WIDTH = 190, 700
 """Room for the names of groups, and the whole drawing."""
+
+PLOT = {
+    "width": WIDTH,
+    "height": HEIGHT,
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "losses_left": LOSSES_LEFT,
+    "losses_width": LOSSES_WIDTH,
+}
+"""Places that the page draws axes at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dfpipe.report.charts import histograms, loss_rows, status_bars
+from dfpipe.report.charts import PLOT, histograms, loss_rows, status_bars
 from dfpipe.report.losses import percent
 from dfpipe.report.numbers import Report
 from dfpipe.report.text import DISTRIBUTIONS, LOSSES, VIDEOS, ReportSection, head, printable, report_sections
@@ -58,6 +58,7 @@ def to_html(report: Report, *, training: "TrainingRecord | None" = None) -> str:
         states=status_bars(report.whole.statuses),
         histograms=[histograms(one) for one in report.distributions],
         losses=loss_rows(report.losses),
+        plot=PLOT,
         titles={"videos": VIDEOS, "losses": LOSSES, "distributions": DISTRIBUTIONS, "results": RESULTS},
     )
 
