@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from dfpipe.settings import load_settings
+from dfpipe.testing import require_service
 
 ROOT = Path(__file__).parents[3]
 INFRA = ROOT / "infra"
@@ -174,7 +175,7 @@ def test_kubectl_takes_the_kustomization():
     kustomization = yaml.safe_load((INFRA / "kubernetes/kustomization.yaml").read_text())
     assert all((INFRA / "kubernetes" / name).is_file() for name in kustomization["resources"])
     if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed; that the files are there was seen")
+        require_service("kubectl is not installed (Debian's kubernetes-client)")
     done = subprocess.run(["kubectl", "kustomize", INFRA / "kubernetes"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = list(yaml.safe_load_all(done.stdout))
