@@ -79,7 +79,7 @@ def _asking(home: Path, username: str, password: SecretStr) -> dict[str, str]:
     if find_spec("flask_wtf") is None:
         raise ServiceError(
             "mlflow.username is set, but an MLflow server that asks for passwords needs Flask-WTF, not found here; "
-            "run `pip install flask-wtf`, or set mlflow.username and mlflow.password to null"
+            "install the extra with `pip install 'dfpipe[auth]'`, or set mlflow.username and mlflow.password to null"
         )
     home.mkdir(parents=True, exist_ok=True)
     file = home / "auth.ini"
