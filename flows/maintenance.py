@@ -11,7 +11,7 @@ from pydantic import Field
 from dfpipe.provenance import make_provenance
 from dfpipe.settings import Settings
 from dfpipe.shards.upkeep import RETENTION_HOURS
-from flows._logged import logged
+from flows._observed import logged
 from tasks.maintenance import compact, vacuum
 
 __all__ = ["Maintained", "maintenance"]

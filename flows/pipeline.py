@@ -9,8 +9,7 @@ from dfpipe.plan import EVERYTHING
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import open_tables
 from dfpipe.summary import RunSummary, work_of
-from flows._logged import logged
-from flows._measured import measured
+from flows._observed import logged, measured
 from flows.preprocess import Preprocessed, preprocess
 from flows.train import train
 from tasks.preprocess import write_report

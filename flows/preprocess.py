@@ -20,9 +20,8 @@ from dfpipe.report import Losses, Report, check_losses, escape_markdown, printab
 from dfpipe.settings import Selection, Settings, Stage
 from dfpipe.shards import Tables, open_tables
 from dfpipe.stages import write_stage
-from flows._logged import logged
-from flows._measured import measured
 from flows._moving import moving_progress
+from flows._observed import logged, measured
 from flows._window import Ends, submit_within
 from tasks.preprocess import compute_features, extract_faces, finish_commits, merge_records, read_catalog, write_report
 

@@ -17,9 +17,8 @@ from dfpipe.spool import drop_search, telling_of_kept_search
 from dfpipe.steps import load_catalog
 from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
-from flows._logged import logged
-from flows._measured import measured
 from flows._moving import moving_progress
+from flows._observed import logged, measured
 from tasks.train import (
     decide_promotion,
     draw_sheets,

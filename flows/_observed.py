@@ -1,4 +1,4 @@
-"""What a flow logs, on stderr and in its page."""
+"""What a flow tells while it runs: log records on stderr and in its page, and figures to a collector of metrics."""
 
 import logging
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from prefect.runtime import flow_run
 
 from dfpipe.logs import MessageFormatter, run_logs
 from dfpipe.settings import Settings
+from dfpipe.storage import open_location
+from dfpipe.telemetry import run_metrics, timed
 
-__all__ = ["logged"]
+__all__ = ["logged", "measured"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,3 +41,18 @@ def logged(function: Story[P, R]) -> Story[P, R]:
             return function(settings, *arguments, **options)
 
     return cast("Story[P, R]", run)
+
+
+def measured(stage: str) -> Callable[[Story[P, R]], Story[P, R]]:
+    """Time a flow as a stage, and push the figures of the run when it is the outermost one."""
+
+    def decorate(function: Story[P, R]) -> Story[P, R]:
+        @wraps(function)
+        def run(settings: Settings, *arguments: P.args, **options: P.kwargs) -> R:
+            store = open_location(settings.store, settings.s3).url
+            with run_metrics(settings.telemetry, store=store), timed(stage):
+                return function(settings, *arguments, **options)
+
+        return cast("Story[P, R]", run)
+
+    return decorate
