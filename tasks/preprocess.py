@@ -75,5 +75,6 @@ def write_report(
     What was forgotten in the meantime is not written again, as all of it is read anew.
     """
     made = report.make_report(settings, run_id=run_id)
-    report.write_report(made, report.report_folder(tables, run_id), training=training)
+    faces = report.example_faces(settings)
+    report.write_report(made, report.report_folder(tables, run_id), training=training, faces=faces)
     return made

@@ -1,20 +1,24 @@
-"""Rows of the table of faces as the arrays that features are computed from: for a store and for a verdict alike."""
+"""Rows of the table of faces as arrays: those that features are computed from, and those that people look at."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dfpipe.detections import BOX, POINTS
 from dfpipe.extract import decode_crop
 from dfpipe.features import Faces
 from dfpipe.settings import FeatureSettings
-from dfpipe.shards import FACES, LANDMARKS
+from dfpipe.shards import FACES, LANDMARKS, Tables
 
-__all__ = ["FACE_KEY", "as_faces", "columns_for", "face_table"]
+__all__ = ["FACE_KEY", "as_faces", "columns_for", "evenly_along", "face_table", "read_crops"]
 
 FACE_KEY = ("video_id", "content_id", "frame_index", "track")
 """What tells a face from all others, under one fingerprint."""
+
+FACES_AT_ONCE = 64
+"""Crops that `read_crops` reads together, if no video has more: those of all frames of all videos never are."""
 
 
 def columns_for(feature: FeatureSettings) -> list[str]:
@@ -59,3 +63,74 @@ def _numbers(rows: pa.Table, names: tuple[str, ...]) -> np.ndarray[tuple[int, ..
     if names[0] not in rows.column_names:
         return np.full((rows.num_rows, len(names)), np.nan, np.float32)
     return np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.float32)
+
+
+def read_crops(
+    tables: Tables, contents: Mapping[str, str], wanted: Mapping[str, int], *, faces_fingerprint: str
+) -> dict[str, list[NDArray[np.uint8]]]:
+    """Read a few crops of each video, evenly along time; videos without any are left out.
+
+    Parameters
+    ----------
+    tables
+        The store.
+    contents
+        Content of each video by video_id.
+    wanted
+        How many crops of it, at most.
+    faces_fingerprint
+        Which crops.
+
+    Returns
+    -------
+    dict of lists of uint8 arrays, shape (height, width, 3), RGB
+
+    Raises
+    ------
+    StoreError
+        The store cannot be read.
+    """
+    keys = tables.read("faces", fingerprint=faces_fingerprint, videos=contents, columns=FACE_KEY)
+    faces: dict[str, list[tuple[int, int]]] = {}
+    for row in keys.to_pylist():
+        if contents.get(row["video_id"]) == row["content_id"]:
+            faces.setdefault(row["video_id"], []).append((row["frame_index"], row["track"]))
+    chosen = {
+        name: [sorted(found)[place] for place in evenly_along(len(found), wanted[name])]
+        for name, found in sorted(faces.items())
+    }
+    crops: dict[str, list[NDArray[np.uint8]]] = {}
+    for batch in _batches({name: len(faces[name]) for name in chosen}):
+        rows = tables.read("faces", fingerprint=faces_fingerprint, videos=batch, columns=[*FACE_KEY, "crop_png"])
+        shown = {(name, contents[name], *face) for name in batch for face in chosen[name]}
+        keys_of = zip(*(rows[name].to_pylist() for name in FACE_KEY), strict=True)
+        rows = rows.filter(pa.array([key in shown for key in keys_of], pa.bool_()))
+        for row in rows.sort_by([(name, "ascending") for name in FACE_KEY]).to_pylist():
+            crops.setdefault(row["video_id"], []).append(decode_crop(row["crop_png"]))
+    return crops
+
+
+def evenly_along(length: int, number: int) -> NDArray[np.intp]:
+    """Return at most so many places in a sequence: the middles of parts of equal length.
+
+    Examples
+    --------
+    >>> evenly_along(9, 3), evenly_along(2, 3)
+    (array([1, 4, 7]), array([0, 1]))
+    """
+    number = min(length, number)
+    return ((np.arange(number) + 0.5) * length / max(number, 1)).astype(np.intp)
+
+
+def _batches(faces: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cut videos into batches with no more than `FACES_AT_ONCE` faces each, or with one video."""
+    batch: list[str] = []
+    number = 0
+    for name, of in faces.items():
+        if batch and number + of > FACES_AT_ONCE:
+            yield batch
+            batch, number = [], 0
+        batch.append(name)
+        number += of
+    if batch:
+        yield batch

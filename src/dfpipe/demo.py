@@ -57,6 +57,7 @@ def prepare_demo(folder: Path) -> Demo:
                     # Nobody is in these videos whose face anybody may not see.
                     "evaluation": {"sheets": {}, "by": ["manipulation", "skin_tone"]},
                 },
+                "report": {"faces": 7},
                 "mlflow": {"experiment": "dfpipe-demo", "registered_model": "dfpipe-demo"},
             },
             sort_keys=False,

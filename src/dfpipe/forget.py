@@ -1,5 +1,6 @@
 """Forgetting: videos and people taken out of a store, and out of what was learned from it as far as that can be."""
 
+import ast
 import json
 import re
 import secrets
@@ -29,6 +30,9 @@ __all__ = ["Receipt", "Search", "forget", "look_for"]
 
 WORDS_IN_A_NAME = 8
 """Most words of a name that is looked for in sentences."""
+
+UNPRINTABLE = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})")
+"""A character of a name as a report writes it out."""
 
 PEOPLE = ["video_id", "content_id", "target", "source", "size_bytes"]
 
@@ -242,11 +246,18 @@ def _names(reason: str) -> Iterator[str]:
 
 
 def _cells(line: str) -> list[str]:
-    """Return the cells of a line of a table as they were before the report escaped them, for Markdown or HTML."""
-    if line.startswith("<tr>"):
-        return [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", line)]
-    cells = re.split(r"(?<!\\)\|", line.strip()) if line.startswith("|") else []
-    return [unescape(re.sub(r"\\(.)", r"\1", cell.strip())) for cell in cells]
+    """Return the cells of a line of a table, or the name below a face, as they were before the report escaped them."""
+    if line.startswith(("<tr>", "<figure")):
+        cells = [unescape(cell) for cell in re.findall(r"<(?:td|figcaption)[^>]*>(.*?)</", line)]
+    else:
+        cells = re.split(r"(?<!\\)\|", line.strip()) if line.startswith("|") else []
+        cells = [unescape(re.sub(r"\\(.)", r"\1", cell.strip())) for cell in cells]
+    return [*cells, *(unprinted for cell in cells if (unprinted := _unprinted(cell)) != cell)]
+
+
+def _unprinted(text: str) -> str:
+    """Undo what `dfpipe.report.printable` does to a text."""
+    return UNPRINTABLE.sub(lambda found: str(ast.literal_eval(f'"{found[0]}"')), text)
 
 
 def _read_people(tables: Tables) -> pa.Table:

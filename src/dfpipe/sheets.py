@@ -1,20 +1,16 @@
 """Sheets of faces for a training: crops of the store beside what the model said of their videos."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from dfpipe.catalog import Video, to_videos
-from dfpipe.crops import FACE_KEY
-from dfpipe.extract import decode_crop
+from dfpipe.crops import read_crops
 from dfpipe.fingerprint import fingerprint
 from dfpipe.models import (
     JudgedVideo,
-    evenly_along,
     examples_figure,
     mistakes_figure,
     pick_examples,
@@ -31,9 +27,6 @@ _log = logging.getLogger(__name__)
 
 SHEETS_VERSION = 1
 """Raised when the code draws other sheets by the same settings."""
-
-FACES_AT_ONCE = 64
-"""Crops that are read together, if no video has more: so that the crops of all frames of all videos never are."""
 
 
 def draw_sheets(
@@ -86,7 +79,8 @@ def draw_sheets(
     mistakes = pick_mistakes(judged, number=settings.videos)
     wanted = {video.video_id: 1 for shown in picked.values() for video in shown}
     wanted |= {video.video_id: settings.faces for video in mistakes}
-    crops = _read_crops(tables, [videos[name] for name in wanted], wanted, faces_fingerprint)
+    contents = {name: videos[name].content_id for name in wanted}
+    crops = read_crops(tables, contents, wanted, faces_fingerprint=faces_fingerprint)
     sheets = {}
     for name, shown in picked.items():
         if shown:
@@ -141,42 +135,3 @@ def _judged(predictions: pa.Table, catalog: pa.Table) -> tuple[dict[str, Video],
         if row["video_id"] in videos
     ]
     return videos, judged
-
-
-def _read_crops(
-    tables: Tables, videos: Sequence[Video], wanted: Mapping[str, int], faces_fingerprint: str
-) -> dict[str, list[NDArray[np.uint8]]]:
-    """Read so many crops of each video, evenly along time; videos without any are left out."""
-    contents = {video.video_id: video.content_id for video in videos}
-    keys = tables.read("faces", fingerprint=faces_fingerprint, videos=contents, columns=FACE_KEY)
-    faces: dict[str, list[tuple[int, int]]] = {}
-    for row in keys.to_pylist():
-        if contents.get(row["video_id"]) == row["content_id"]:
-            faces.setdefault(row["video_id"], []).append((row["frame_index"], row["track"]))
-    chosen = {
-        name: [sorted(found)[place] for place in evenly_along(len(found), wanted[name])]
-        for name, found in sorted(faces.items())
-    }
-    crops: dict[str, list[NDArray[np.uint8]]] = {}
-    for batch in _batches({name: len(faces[name]) for name in chosen}):
-        rows = tables.read("faces", fingerprint=faces_fingerprint, videos=batch, columns=[*FACE_KEY, "crop_png"])
-        shown = {(name, contents[name], *face) for name in batch for face in chosen[name]}
-        keys_of = zip(*(rows[name].to_pylist() for name in FACE_KEY), strict=True)
-        rows = rows.filter(pa.array([key in shown for key in keys_of], pa.bool_()))
-        for row in rows.sort_by([(name, "ascending") for name in FACE_KEY]).to_pylist():
-            crops.setdefault(row["video_id"], []).append(decode_crop(row["crop_png"]))
-    return crops
-
-
-def _batches(faces: Mapping[str, int]) -> Iterator[list[str]]:
-    """Cut videos into batches with no more than `FACES_AT_ONCE` faces each, or with one video."""
-    batch: list[str] = []
-    number = 0
-    for name, of in faces.items():
-        if batch and number + of > FACES_AT_ONCE:
-            yield batch
-            batch, number = [], 0
-        batch.append(name)
-        number += of
-    if batch:
-        yield batch

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from base64 import b64encode
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from dfpipe.lineage import tables_as_of, tables_as_they_are
 from dfpipe.models import candidates, search
 from dfpipe.plan import plan_faces, plan_features, training_fingerprint, usable_videos
 from dfpipe.promotion import promote, read_history
-from dfpipe.report import escape_markdown, make_report, report_folder, write_report
+from dfpipe.report import escape_markdown, example_faces, make_report, report_folder, write_report
 from dfpipe.settings import BootstrapSettings, GateSettings, load_settings
 from dfpipe.shards import SCHEMAS, Tables, erase, open_tables
 from dfpipe.shards.upkeep import compact, vacuum
@@ -72,6 +73,7 @@ def make_settings(source, store, state, *more):
             "train.forest.n_estimators=[5]",
             "train.xgboost=null",
             "train.evaluation.sheets={faces: 2}",
+            "report.faces=100",
             *more,
         ],
         environ={},
@@ -98,7 +100,7 @@ def preprocess(settings, tables, *, leave=0):
     for features in plan_features(tables, sets, faces_fingerprint=plan.fingerprint, videos_per_shard=2):
         for shard in features.works():
             tables.commit(steps._settle_features((tables, features, BY), shard), by=BY)
-    write_report(make_report(settings, run_id="r"), report_folder(tables, "r"))
+    write_report(make_report(settings, run_id="r"), report_folder(tables, "r"), faces=example_faces(settings))
     return plan
 
 
@@ -232,6 +234,7 @@ def hers(settings):
     assert len(pictures) > len(ids)
     names = {PERSON, NICKNAME, *ids, *(video.content_id for video in catalog)}
     names |= {escape_markdown(name) for name in names}
+    pictures |= {b64encode(face.jpeg) for face in example_faces(settings) if face.video_id in ids}
     return ids, {*(name.encode() for name in names), *pictures, *sheets(settings, ids).values()}
 
 
@@ -269,6 +272,7 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
     assert places <= places_of(settings, needles)
     assert any(place.startswith("mlflow/") for place in places_of(settings, needles))
     before = others(settings, ids)
+    shown = {b64encode(face.jpeg) for face in example_faces(settings) if face.video_id not in ids}
 
     found = look_for(settings, identities=[PERSON])
     assert set(found.videos) == ids
@@ -276,6 +280,7 @@ def test_nothing_of_her_is_left_and_nothing_of_others_is_lost(store, request, ca
 
     assert places_of(settings, needles) == set()
     assert others(settings, ids) == before
+    assert all(face in objects(settings)["reports/r/report.html"] for face in shown)
     # What is drawn of the training from now on is without her.
     assert draw(settings, record) > 0
     assert draw(settings, record) == 0

@@ -1,10 +1,12 @@
 """The report's page in a real browser, light, dark and printed."""
 
+import cv2
+import numpy as np
 import pytest
 
 from dfpipe.plan import plan_faces
-from dfpipe.report import make_report, to_html
-from dfpipe.settings import Settings
+from dfpipe.report import example_faces, make_report, to_html
+from dfpipe.settings import ReportSettings, Settings
 from dfpipe.shards import open_tables
 from dfpipe.testing import as_catalog, finish_faces, make_video, write_catalog
 
@@ -15,7 +17,7 @@ EVIL = "d/<img src=http://elsewhere.example/x onerror=alert(1)>"
 
 @pytest.fixture
 def page_file(tmp_path):
-    settings = Settings(store=str(tmp_path / "store"))
+    settings = Settings(store=str(tmp_path / "store"), report=ReportSettings(faces=7))
     tables = open_tables(settings.store, settings.s3)
     videos = [make_video(f"v{n}", label="fake" if n % 3 else "real", manipulation=f"m{n % 4}") for n in range(60)]
     videos.append(make_video(EVIL, label="fake"))
@@ -28,9 +30,10 @@ def page_file(tmp_path):
         for n, video in enumerate(videos)
     }
     columns[EVIL] = {"status": "corrupt", "reason": "<script>alert(1)</script> " * 12, "run_id": "run-1"}
-    finish_faces(tables, plan_faces(as_catalog(videos), tables, settings), columns=columns)
+    crops = {f"v{n}": cv2.imencode(".png", np.full((224, 224, 3), 4 * n, np.uint8))[1].tobytes() for n in range(60)}
+    finish_faces(tables, plan_faces(as_catalog(videos), tables, settings), columns=columns, crops=crops)
     file = tmp_path / "report.html"
-    file.write_text(to_html(make_report(settings)))
+    file.write_text(to_html(make_report(settings), faces=example_faces(settings)))
     return file
 
 
@@ -46,6 +49,8 @@ def test_it_opens_and_talks_to_nobody(page_file, chromium, tmp_path, scheme):
     assert (said, [url for url in asked if not url.startswith("data:")]) == ([], [page_file.as_uri()])
     assert page.get_by_text("every one of them looked at").is_visible()
     assert page.get_by_text(EVIL, exact=True).is_visible()
+    pictures = "[...document.querySelectorAll('.face img')].map(one => one.naturalWidth)"
+    assert page.evaluate(pictures) == [128] * 14
     ground, text = (
         page.evaluate(f"getComputedStyle(document.body).{name}.match(/[0-9]+/g).slice(0, 3).map(Number)")
         for name in ("backgroundColor", "color")

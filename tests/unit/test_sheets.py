@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dfpipe import sheets
+from dfpipe import crops, sheets
 from dfpipe.settings import S3Settings, SheetSettings
 from dfpipe.shards import Tables, open_tables
 from dfpipe.sheets import draw_sheets
@@ -92,7 +92,7 @@ def draw(tables, settings, catalog=None):
 
 @pytest.mark.parametrize("at_once", [1, 5, 64])
 def test_each_video_shows_its_own_crops_along_time(tables, seen, monkeypatch, at_once, caplog):
-    monkeypatch.setattr(sheets, "FACES_AT_ONCE", at_once)
+    monkeypatch.setattr(crops, "FACES_AT_ONCE", at_once)
     assert draw(tables, SheetSettings(faces=2)) == 3
     a, b, c = map(ord, "abc")
     # One of an example: the middle; of a mistake both that are shown, in the order of time and not of the rows.

@@ -40,7 +40,7 @@ def report(
 ) -> None:
     """Account for the store's videos: losses by group, balance, distributions, throughput and cost."""
     from dfpipe.errors import UserError
-    from dfpipe.report import make_report, printable, report_sections, to_html, write_report
+    from dfpipe.report import example_faces, make_report, printable, report_sections, to_html, write_report
     from dfpipe.storage import open_location
 
     settings = read_settings(config, overrides)
@@ -54,11 +54,14 @@ def report(
         raise UserError(
             printable(f"run {run_id!r} wrote no row that counts under these settings ({made.fingerprint}); {known}")
         )
-    training = _find_training(settings) if folder or html else None
-    written = write_report(made, open_location(folder, settings.s3), training=training) if folder else []
+    written = []
+    if folder or html:
+        training, faces = _find_training(settings), example_faces(settings)
+    if folder:
+        written = write_report(made, open_location(folder, settings.s3), training=training, faces=faces)
     if html is not None:
         page = open_location(html.absolute(), settings.s3)
-        page.write_bytes(to_html(made, training=training).encode())
+        page.write_bytes(to_html(made, training=training, faces=faces).encode())
         written.append(page.url)
     if json_output:
         say_json(made)

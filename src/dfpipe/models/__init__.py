@@ -37,7 +37,7 @@ from dfpipe.models.search import (
 from dfpipe.models.sheets import (
     Crops,
     JudgedVideo,
-    evenly_along,
+    draw_evenly,
     examples_figure,
     mistakes_figure,
     pick_examples,
@@ -86,8 +86,8 @@ __all__ = [
     "check_disjoint",
     "classification_text",
     "confusion_figure",
+    "draw_evenly",
     "duplicate_videos",
-    "evenly_along",
     "examples_figure",
     "fit",
     "fit_bytes",

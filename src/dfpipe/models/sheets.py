@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Crops",
     "JudgedVideo",
-    "evenly_along",
+    "draw_evenly",
     "examples_figure",
     "mistakes_figure",
     "pick_examples",
@@ -73,9 +73,6 @@ class JudgedVideo:
 def pick_examples(videos: Sequence[JudgedVideo], *, number: int, seed: int) -> list[JudgedVideo]:
     """Draw videos so that every kind, and then everybody, is shown about equally often, whatever a model says of them.
 
-    One after the other, a video is drawn at random from those of the kind that was drawn least so far, and among them
-    from those of the people who were drawn least.
-
     Parameters
     ----------
     videos
@@ -94,17 +91,48 @@ def pick_examples(videos: Sequence[JudgedVideo], *, number: int, seed: int) -> l
     kinds = {kind: place for place, kind in enumerate(sorted({video.kind for video in of}))}
     kind = np.array([kinds[video.kind] for video in of], np.intp)
     _, group = np.unique([video.group for video in of], return_inverse=True)
-    chance = np.random.default_rng(seed).permutation(len(of))
-    kind_drawn, group_drawn = np.zeros(len(of), np.intp), np.zeros(len(of), np.intp)
-    left = np.ones(len(of), bool)
-    for _ in range(min(number, len(of))):
+    drawn = [of[place] for place in draw_evenly(kind, group, number=number, seed=seed)]
+    return sorted(drawn, key=lambda video: (video.kind, video.video_id))
+
+
+def draw_evenly(kind: NDArray[np.integer], group: NDArray[np.integer], *, number: int, seed: int) -> NDArray[np.intp]:
+    """Draw rows so that every kind, and then every group, is drawn about equally often.
+
+    One after the other, a row is drawn at random from those of the kind that was drawn least so far, and among them
+    from those of the group that was drawn least.
+
+    Parameters
+    ----------
+    kind
+        Kind of each row, counted from 0, shape (n,).
+    group
+        Group of each row, counted from 0, shape (n,).
+    number
+        How many, if there are so many.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of intp, shape (min(number, n),)
+        Their places, rising.
+
+    Examples
+    --------
+    >>> draw_evenly(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 0]), number=3, seed=0).tolist()[1:]
+    [3, 4]
+    """
+    chance = np.random.default_rng(seed).permutation(len(kind))
+    kind_drawn = np.zeros(kind.max(initial=-1) + 1, np.intp)
+    group_drawn = np.zeros(group.max(initial=-1) + 1, np.intp)
+    left = np.ones(len(kind), bool)
+    for _ in range(min(number, len(kind))):
         at = np.flatnonzero(left)
         best = at[np.lexsort((chance[at], group_drawn[group[at]], kind_drawn[kind[at]]))[0]]
         left[best] = False
         kind_drawn[kind[best]] += 1
         group_drawn[group[best]] += 1
-    drawn = [video for video, stays in zip(of, left, strict=True) if not stays]
-    return sorted(drawn, key=lambda video: (video.kind, video.video_id))
+    return np.flatnonzero(~left)
 
 
 def pick_mistakes(videos: Sequence[JudgedVideo], *, number: int) -> list[JudgedVideo]:
@@ -117,18 +145,6 @@ def pick_mistakes(videos: Sequence[JudgedVideo], *, number: int) -> list[JudgedV
         of.sort(key=lambda video: (video.probability if label else -video.probability, video.video_id))
         picked += of[: number // 2]
     return picked
-
-
-def evenly_along(length: int, number: int) -> NDArray[np.intp]:
-    """Return at most so many places in a sequence: the middles of parts of equal length.
-
-    Examples
-    --------
-    >>> evenly_along(9, 3), evenly_along(2, 3)
-    (array([1, 4, 7]), array([0, 1]))
-    """
-    number = min(length, number)
-    return ((np.arange(number) + 0.5) * length / max(number, 1)).astype(np.intp)
 
 
 def examples_figure(videos: Sequence[JudgedVideo], crops: Crops, *, label: int, of: int) -> "Figure":

@@ -1,5 +1,6 @@
 """What a store's ledger says: videos, frames and faces accounted for, losses compared, throughput and cost."""
 
+from dfpipe.report.faces import ExampleFace, example_faces
 from dfpipe.report.figure import draw_distributions
 from dfpipe.report.losses import Losses, check_losses, percent
 from dfpipe.report.numbers import Report, make_report
@@ -8,12 +9,14 @@ from dfpipe.report.text import ReportSection, escape_markdown, printable, report
 from dfpipe.report.writing import report_folder, write_report
 
 __all__ = [
+    "ExampleFace",
     "Losses",
     "Report",
     "ReportSection",
     "check_losses",
     "draw_distributions",
     "escape_markdown",
+    "example_faces",
     "make_report",
     "percent",
     "printable",

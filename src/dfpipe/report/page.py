@@ -1,9 +1,11 @@
 """The report as one HTML file that needs nothing else: no host, no script, no font."""
 
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dfpipe.report.charts import PLOT, histograms, loss_rows, status_bars
+from dfpipe.report.faces import ExampleFace
 from dfpipe.report.losses import percent
 from dfpipe.report.numbers import Report
 from dfpipe.report.text import DISTRIBUTIONS, LOSSES, VIDEOS, ReportSection, head, printable, report_sections
@@ -22,12 +24,12 @@ FIGURES = {
 """Figures of a training that are shown, with a name for people."""
 
 
-def to_html(report: Report, *, training: "TrainingRecord | None" = None) -> str:
+def to_html(report: Report, *, training: "TrainingRecord | None" = None, faces: Sequence[ExampleFace] = ()) -> str:
     """Return the report as an HTML page, light and dark by the reader's choice, and fit to be printed.
 
     Names of files and reasons are shown as text whatever they hold: the template escapes all of it, and the page
-    forbids itself to load anything or to run a script. Every row of a table is a line of its own, by which
-    `dfpipe.forget` takes videos out again. No face is shown.
+    forbids itself to load anything or to run a script. Every row of a table and every face is a line of its own, by
+    which `dfpipe.forget` takes videos out again.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ def to_html(report: Report, *, training: "TrainingRecord | None" = None) -> str:
         What to tell.
     training
         The training of these rows; None shows none.
+    faces
+        Faces to show.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - slow to import
 
@@ -45,7 +49,7 @@ def to_html(report: Report, *, training: "TrainingRecord | None" = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["printable"] = printable
+    environment.filters |= {"printable": printable, "base64": lambda data: b64encode(data).decode()}
     sections = report_sections(report)
     if training is not None:
         sections.insert(1, training_section(training))
@@ -58,6 +62,7 @@ def to_html(report: Report, *, training: "TrainingRecord | None" = None) -> str:
         states=status_bars(report.whole.statuses),
         histograms=[histograms(one) for one in report.distributions],
         losses=loss_rows(report.losses),
+        faces=faces,
         plot=PLOT,
         titles={"videos": VIDEOS, "losses": LOSSES, "distributions": DISTRIBUTIONS, "results": RESULTS},
     )

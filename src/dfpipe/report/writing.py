@@ -1,7 +1,9 @@
 """The report as files in a folder or bucket."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dfpipe.report.faces import ExampleFace
 from dfpipe.report.figure import draw_distributions
 from dfpipe.report.numbers import Report
 from dfpipe.report.page import to_html
@@ -23,7 +25,13 @@ def report_folder(tables: Tables, run_id: str) -> Location:
     return open_location(tables.url, tables.s3).child("reports", run_id)
 
 
-def write_report(report: Report, folder: Location, *, training: "TrainingRecord | None" = None) -> list[str]:
+def write_report(
+    report: Report,
+    folder: Location,
+    *,
+    training: "TrainingRecord | None" = None,
+    faces: Sequence[ExampleFace] = (),
+) -> list[str]:
     """Write ``report.html``, ``report.md`` and the picture that the latter shows, each whole; return their URLs.
 
     Parameters
@@ -34,6 +42,8 @@ def write_report(report: Report, folder: Location, *, training: "TrainingRecord 
         Where to; files that stand there are replaced.
     training
         The training of these rows, which the page shows too; None shows none.
+    faces
+        Faces that the page shows.
 
     Raises
     ------
@@ -42,7 +52,7 @@ def write_report(report: Report, folder: Location, *, training: "TrainingRecord 
     """
     picture = draw_distributions(report)
     files = {
-        PAGE: to_html(report, training=training).encode(),
+        PAGE: to_html(report, training=training, faces=faces).encode(),
         "report.md": to_markdown(report, picture=PICTURE if picture else None).encode(),
     }
     if picture:

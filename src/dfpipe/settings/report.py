@@ -26,8 +26,11 @@ class LossSettings(Section):
 
 
 class ReportSettings(Section):
-    """Prices by which a run's report reckons costs."""
+    """What a run's report shows, and by which prices it reckons costs."""
 
+    faces: int = Field(0, ge=0, le=100)
+    """Videos of each label of which the report's page shows a face and the name; 0 shows none. They are drawn evenly
+    over data sets, methods and people. `dfpipe forget` takes them out of the pages in the store."""
     price_per_core_hour: float = Field(0.04, ge=0)
     """Price of one core for one hour, in the currency below."""
     currency: str = "USD"

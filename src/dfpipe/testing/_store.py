@@ -126,6 +126,7 @@ def finish_faces(
     *,
     status: VideoStatus = "ok",
     columns: Mapping[str, Mapping[str, Any]] | None = None,
+    crops: Mapping[str, bytes] | None = None,
 ) -> None:
     """Commit the ledger rows of every planned shard, as if a run had ended each video with this status.
 
@@ -137,6 +138,8 @@ def finish_faces(
         How all end of which the columns do not say otherwise.
     columns
         What else to write, by video_id.
+    crops
+        Video_ids with a face, and its picture as PNG.
     """
     write_stage(tables, plan.stage)
     for shard in plan.shards():
@@ -144,7 +147,13 @@ def finish_faces(
             ledger_row(video, **{"status": status, **(columns or {}).get(video.video_id, {})}) for video in shard.videos
         ]
         keys = [video.key for video in shard.videos]
-        works = tables.settle({"videos": rows}, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
+        faces = [
+            make_row("faces", video_id=video.video_id, content_id=video.content_id, crop_png=crops[video.video_id])
+            for video in shard.videos
+            if crops and video.video_id in crops
+        ]
+        by_table: dict[Table, Any] = ({"faces": faces} if faces else {}) | {"videos": rows}
+        works = tables.settle(by_table, keys, fingerprint=plan.fingerprint, shard=shard.name, by=BY)
         tables.commit(works, by=BY)
 
 

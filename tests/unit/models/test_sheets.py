@@ -10,7 +10,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dfpipe.models import (
     JudgedVideo,
-    evenly_along,
     examples_figure,
     mistakes_figure,
     pick_examples,
@@ -82,14 +81,6 @@ def test_mistakes_are_the_surest_of_either_class():
     assert names(4) == ["surer", "sure", "real sure", "real just"]
     assert names(60) == ["surer", "sure", "just", "real sure", "real just"]
     assert pick_mistakes(videos[:1], number=4) == []
-
-
-@pytest.mark.parametrize(
-    ("length", "number", "places"),
-    [(0, 3, []), (1, 3, [0]), (7, 1, [3]), (9, 3, [1, 4, 7]), (10, 4, [1, 3, 6, 8])],
-)
-def test_faces_are_taken_evenly_along_time(length, number, places):
-    assert evenly_along(length, number).tolist() == places
 
 
 def plain(colour, size=50):

@@ -80,10 +80,11 @@ def tables(settings):
 def finish(settings, tables):
     """Store a catalog, and the ledger rows of those videos of which columns are given."""
 
-    def finish(catalog, columns):
+    def finish(catalog, columns, crops=None):
         write_catalog(tables, catalog)
         todo = plan_faces(as_catalog([video for video in catalog if video.video_id in columns]), tables, settings)
-        finish_faces(tables, todo, columns={name: {"run_id": "second"} | row for name, row in columns.items()})
+        rows = {name: {"run_id": "second"} | row for name, row in columns.items()}
+        finish_faces(tables, todo, columns=rows, crops=crops)
 
     return finish
 

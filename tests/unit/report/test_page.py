@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dfpipe.forget import _cells
-from dfpipe.report import make_report, to_html
+from dfpipe.report import ExampleFace, make_report, to_html
 from dfpipe.report.charts import status_bars, ticks
 from dfpipe.testing import make_video
 from dfpipe.tracking import TrainingRecord
@@ -79,7 +79,18 @@ def test_hostile_names_are_text_and_can_be_found_again(finish, settings):
     assert HOSTILE.replace("\u202e", r"\u202e") in page
     assert "</td></tr>\\n<img src=x onerror=1>" in page
     (row,) = [line for line in html.splitlines() if "corrupt" in line and "img" in line]
-    assert _cells(row)[1] == HOSTILE.replace("\u202e", r"\u202e")
+    assert HOSTILE in _cells(row)
+
+
+def test_a_face_is_a_line_by_which_its_video_is_found(store, settings):
+    face = ExampleFace(HOSTILE, "fake", "</figure>", b"\xff\xd8")
+    html = to_html(make_report(settings), faces=[face])
+    page = Page(html)
+    (picture,) = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert picture == {"alt": "", "src": "data:image/jpeg;base64,/9g="}
+    (line,) = [line for line in html.splitlines() if "<img" in line]
+    assert HOSTILE in _cells(line)
+    assert "Example faces" not in to_html(make_report(settings))
 
 
 def test_a_link_is_one_to_a_server_or_none(store, settings):
