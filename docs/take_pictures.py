@@ -1,6 +1,6 @@
-"""Take the README's pictures from the demo's own servers: run `make demo` and `make ui` first.
+"""Take the pictures of README and documentation from the demo: run `make demo` and `make ui` first.
 
-usage: .venv/bin/python docs/take_pictures.py PREFECT_URL MLFLOW_URL
+usage: .venv/bin/python docs/take_pictures.py PREFECT_URL MLFLOW_URL .dfpipe/demo/store/reports/RUN/report.html
 """
 
 import json
@@ -43,13 +43,13 @@ def comparison_page(mlflow_url: str) -> str:
     return f"{mlflow_url}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
-def take(page: Page, name: str) -> None:
+def take(page: Page, name: str, *, kind: str = "png") -> None:
     """Save what the page shows."""
     FOLDER.mkdir(exist_ok=True)
-    page.screenshot(path=str(FOLDER / f"{name}.png"))
+    page.screenshot(path=str(FOLDER / f"{name}.{kind}"))
 
 
-def main(prefect_url: str, mlflow_url: str) -> None:
+def main(prefect_url: str, mlflow_url: str, report: str) -> None:
     """Take all pictures."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -69,6 +69,12 @@ def main(prefect_url: str, mlflow_url: str) -> None:
         page.get_by_text("Parallel").first.wait_for()
         page.wait_for_timeout(3000)
         take(page, "mlflow-comparison")
+        for scheme, heading in (("light", "dfpipe report"), ("dark", "Example faces")):
+            page = browser.new_page(viewport={"width": 1100, "height": 860}, color_scheme=scheme)
+            page.goto(Path(report).resolve().as_uri())
+            page.get_by_role("heading", name=heading).evaluate("one => one.scrollIntoView()")
+            # Photographs take less room as JPEG.
+            take(page, f"report-{scheme}", kind="png" if scheme == "light" else "jpg")
         browser.close()
 
 
