@@ -22,12 +22,14 @@ OURS = ("dfpipe", "tasks", "flows")
 """Loggers of the project."""
 ORCHESTRATOR = ("prefect.flow_runs", "prefect.task_runs")
 """Loggers of what happens to a run; they reach the run's page by themselves."""
+ENGINE = ("distributed", "distributed.client")
+"""Loggers of what happens to workers, with handlers that Dask has given them."""
 FIELDS = ("run", "shard", "video", "statuses", "seconds")
 """What a record may carry beside its message."""
 
 _ids: ContextVar[dict[str, str] | None] = ContextVar("dfpipe_log_ids", default=None)
 _lock = threading.Lock()
-_open = False
+_outermost: dict[str, str] | None = None
 
 
 @contextmanager
@@ -92,11 +94,13 @@ def run_logs(settings: LogSettings, *, run: str, others: Sequence[logging.Handle
     others
         Handlers that get the project's records from level info on, too.
     """
-    global _open
+    global _outermost  # noqa: PLW0603
     with ExitStack() as stack:
         stack.enter_context(about(run=run))
         with _lock:
-            first, _open = not _open, True
+            first = _outermost is None
+            if first:
+                _outermost = {"run": run}
         if first:
             stack.callback(_close)
             handler = logging.StreamHandler(sys.stderr)
@@ -105,14 +109,17 @@ def run_logs(settings: LogSettings, *, run: str, others: Sequence[logging.Handle
             lowest = min(handler.level, logging.INFO)
             for name in OURS:
                 stack.enter_context(_taken_over(name, [handler, *others], lowest))
-            for name in ORCHESTRATOR if settings.format == "json" else ():
-                stack.enter_context(_taken_over(name, [handler], None))
+            if settings.format == "json":
+                for name in ORCHESTRATOR:
+                    stack.enter_context(_taken_over(name, [handler], None))
+                for name in ENGINE:
+                    stack.enter_context(_given_form(name, handler.formatter))
         yield
 
 
 def _close() -> None:
-    global _open  # noqa: PLW0603
-    _open = False
+    global _outermost  # noqa: PLW0603
+    _outermost = None
 
 
 @contextmanager
@@ -134,8 +141,22 @@ def _taken_over(name: str, handlers: Sequence[logging.Handler], level: int | Non
         logger.setLevel(before[0])
 
 
+@contextmanager
+def _given_form(name: str, form: logging.Formatter | None) -> Iterator[None]:
+    handlers = list(logging.getLogger(name).handlers)
+    before = [handler.formatter for handler in handlers]
+    for handler in handlers:
+        handler.setFormatter(form)
+    try:
+        yield
+    finally:
+        for handler, formatter in zip(handlers, before, strict=True):
+            handler.setFormatter(formatter)
+
+
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    told = vars(record) | (_ids.get() or {})
+    # Threads that libraries have started are of no block.
+    told = vars(record) | (_ids.get() or _outermost or {})
     return {name: told[name] for name in FIELDS if name in told}
 
 

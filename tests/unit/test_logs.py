@@ -2,6 +2,8 @@
 
 import json
 import logging
+import sys
+from threading import Thread
 
 import pytest
 
@@ -50,6 +52,20 @@ def test_records_carry_the_ids_of_the_block_and_loggers_are_left_as_they_were(ca
     assert (second["run"], second["logger"]) == ("outer", "prefect.task_runs")
     assert "shard" not in second
     assert (list(ours.handlers), ours.level, ours.propagate) == before
+
+
+def test_lines_that_dask_writes_with_its_own_handlers_are_objects_too(capsys, monkeypatch):
+    theirs, form = logging.getLogger("distributed"), logging.Formatter("%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(form)
+    monkeypatch.setattr(theirs, "handlers", [handler])
+    with run_logs(LogSettings(format="json"), run="r"):
+        elsewhere = Thread(target=logging.getLogger("distributed.nanny").warning, args=["still alive"])
+        elsewhere.start()
+        elsewhere.join()
+    (line,) = lines_of(capsys.readouterr().err)
+    assert json.loads(line).items() >= {"logger": "distributed.nanny", "message": "still alive", "run": "r"}.items()
+    assert handler.formatter is form
 
 
 def test_only_warnings_are_written_unless_asked_and_others_hear_of_the_rest(capsys):
