@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as RichTable
 
 from dfpipe import progress
+from dfpipe.errors import SettingsError, UserError
 from dfpipe.settings import Settings, load_settings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Json",
     "Overrides",
     "app",
+    "ask",
     "err",
     "out",
     "print_row",
@@ -118,6 +120,28 @@ def print_table(table: RichTable) -> None:
     """Print a table as wide as it is; its cells are never cut or folded, as they may be copied."""
     width = Measurement.get(out, out.options.update(max_width=MAX_WIDTH), table).maximum
     Console(highlight=False, width=width).print(table, crop=False)
+
+
+def ask(question: str, *, deed: str) -> None:
+    """Ask before something is done that cannot be undone, and go on only if the answer is yes.
+
+    Raises
+    ------
+    UserError
+        The answer is no, or nobody is there to give one.
+    KeyboardInterrupt
+        Ctrl-C or the end of the input instead of an answer.
+    """
+    if not sys.stdin.isatty():
+        raise SettingsError(f"this {deed}, and nobody can be asked here; repeat with --yes")
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort as error:
+        # Typer would end with the exit code of a defect.
+        err.print()
+        raise KeyboardInterrupt from error
+    if not agreed:
+        raise UserError("the answer was no, so nothing was done")
 
 
 @contextmanager

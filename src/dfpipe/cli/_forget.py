@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dfpipe.cli._app import Config, Debug, Json, Overrides, app, out, print_row, read_settings, say_json, waiting
+from dfpipe.cli._app import Config, Debug, Json, Overrides, app, ask, out, print_row, read_settings, say_json, waiting
 from dfpipe.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def forget(
     if not json_output:
         print_search(found)
     if not yes:
-        typer.confirm("Forget it all? This cannot be undone.", abort=True, err=True)
+        ask("Forget it all? This cannot be undone.", deed="forgets what is named above for good")
     with waiting("forgetting"):
         receipt = take_out(settings, found)
     if json_output:

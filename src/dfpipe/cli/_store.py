@@ -15,6 +15,7 @@ from dfpipe.cli._app import (
     Json,
     Overrides,
     app,
+    ask,
     err,
     out,
     print_table,
@@ -292,8 +293,6 @@ def _unwanted(
 
 def _ask(facts: "Sequence[TableFacts]", unwanted: set[str], store: "Tables", settings: Settings, *, yes: bool) -> None:
     """Ask whether the fingerprints shall go."""
-    import sys
-
     if yes:
         return
     known = _meanings(store, settings)
@@ -305,9 +304,7 @@ def _ask(facts: "Sequence[TableFacts]", unwanted: set[str], store: "Tables", set
     for fingerprint, held in sorted(rows.items()):
         meaning = f" ({known[fingerprint]})" if fingerprint in known else ""
         err.print(f"{fingerprint}{meaning}: {', '.join(held)}", markup=False, soft_wrap=True)
-    if not sys.stdin.isatty():
-        raise SettingsError("this drops what the lines above name, and nobody can be asked here; repeat with --yes")
-    typer.confirm(f"drop {len(unwanted)} fingerprints from {store.url}?", abort=True, err=True)
+    ask(f"drop {len(unwanted)} fingerprints from {store.url}?", deed="drops what the lines above name")
 
 
 def _as_json(facts: "TableFacts", known: dict[str, str]) -> dict[str, Any]:

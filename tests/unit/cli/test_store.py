@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dfpipe.extract import extract_fingerprint
+from dfpipe.forget import Search
 from dfpipe.plan import feature_fingerprint
 from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
@@ -180,6 +181,44 @@ def test_nothing_is_dropped_unasked(dfpipe, store, monkeypatch):
     assert "earlier: claims" in error
     assert "repeat with --yes" in error
     assert "earlier" in store.fingerprints("faces")
+
+
+class Terminal(io.StringIO):
+    """Somebody who gives an answer, or Ctrl-C instead."""
+
+    def isatty(self):
+        return True
+
+    def readline(self, *size):
+        if self.getvalue() == "Ctrl-C":
+            raise KeyboardInterrupt
+        return super().readline(*size)
+
+
+# A 1 would tell a script that dfpipe has a defect.
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        ("n\n", 2, "dfpipe: the answer was no, so nothing was done\n"),
+        ("Ctrl-C", 130, "dfpipe: interrupted"),
+        ("", 130, "dfpipe: interrupted"),
+        ("y\n", 0, ""),
+    ],
+)
+def test_who_is_asked_may_say_no(dfpipe, store, monkeypatch, answer, code, said):
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    ended, _, error = dfpipe("vacuum", "--drop-unused")
+    assert ended == code
+    assert said in error
+    assert ("earlier" in store.fingerprints("faces")) == bool(code)
+
+
+def test_nothing_is_forgotten_unasked(dfpipe, monkeypatch):
+    monkeypatch.setattr("dfpipe.forget.look_for", lambda *_, **__: Search(("v",), {}, (), ()))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    code, _, error = dfpipe("forget", "--video", "v")
+    assert code == 2
+    assert error.endswith("repeat with --yes\n")
 
 
 @pytest.mark.parametrize(
