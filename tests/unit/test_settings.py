@@ -246,6 +246,24 @@ def test_passwords_of_servers_are_stars(key, mend):
         assert HUSH not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        ["s3.access_key_id=a", f"s3.secret_access_key={HUSH}"],
+        ["mlflow.username=me", f"mlflow.password={HUSH}"],
+        [f"mlflow.tracking_uri=postgresql://me:{HUSH}@db/x"],
+        [f"prefect.api_url=http://me:{HUSH}@host/api"],
+    ],
+)
+def test_stars_are_no_secret(override, tmp_path):
+    """What `dfpipe config` printed is a file to start from: taken for secrets, its stars would be refused elsewhere."""
+    text = to_documented_yaml(load(overrides=override))
+    key = override[-1].partition("=")[0]
+    with pytest.raises(SettingsError, match=rf"^{key} has stars in place of a secret, .* DFPIPE_\w+__\w+, or take"):
+        load(text, tmp_path)
+    assert load(text, tmp_path, overrides=override) == load(overrides=override)
+
+
 @pytest.mark.parametrize("secret", ["12345", "1e5", "yes", "null", "0x1F", "a: [b", "*c", "'", "end="])
 def test_a_secret_is_taken_letter_by_letter(secret):
     chosen = load(environ={"DFPIPE_S3__SECRET_ACCESS_KEY": secret}, overrides=["s3.access_key_id=a"])

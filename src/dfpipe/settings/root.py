@@ -9,7 +9,7 @@ from dfpipe.settings.extract import ExtractSettings, LimitSettings
 from dfpipe.settings.gate import GateSettings
 from dfpipe.settings.log import LogSettings
 from dfpipe.settings.report import LossSettings, ReportSettings
-from dfpipe.settings.section import Section
+from dfpipe.settings.section import Section, masked_keys
 from dfpipe.settings.services import DaskSettings, MlflowSettings, PrefectSettings, S3Settings
 from dfpipe.settings.telemetry import TelemetrySettings
 from dfpipe.settings.train import TrainSettings
@@ -70,5 +70,15 @@ class Settings(Section):
             raise ValueError(
                 f"train.features has {needing}, which needs landmarks, and detector {self.extract.detector.name} gives"
                 " none; choose another extract.detector.name, or take the feature set out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _secrets_are_told(self) -> Self:
+        masked = next(masked_keys(self), None)
+        if masked is not None:
+            raise ValueError(
+                f"{masked} has stars in place of a secret, as `dfpipe config` prints it; give the secret itself, best "
+                f"as the variable DFPIPE_{masked.upper().replace('.', '__')}, or take the key out"
             )
         return self

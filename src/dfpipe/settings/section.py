@@ -1,11 +1,15 @@
 """What every group of settings is."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SecretStr
 
-__all__ = ["Address", "Section", "without_password"]
+__all__ = ["Address", "Section", "masked_keys", "without_password"]
+
+MASK = "**********"
+"""What is shown in the place of a secret, as pydantic does."""
 
 
 class Section(BaseModel):
@@ -28,8 +32,21 @@ PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
 
 def without_password(url: str) -> str:
     """Return an address with stars in place of its password."""
-    return PASSWORD_IN_URL.sub(r"\1:**********@", url)
+    return PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url)
 
 
 Address = Annotated[str | None, PlainSerializer(lambda url: url and without_password(url))]
 """A URL that shows its password to nobody: not in Prefect's parameters, not in `dfpipe config`."""
+
+
+def masked_keys(section: Section, path: str = "") -> Iterator[str]:
+    """Yield the keys that hold the stars which are shown in a secret's place, and not the secret."""
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), f"{path}{name}"
+        if isinstance(value, Section):
+            yield from masked_keys(value, f"{key}.")
+        elif isinstance(value, SecretStr):
+            if value.get_secret_value() == MASK:
+                yield key
+        elif isinstance(value, str) and f":{MASK}@" in value:
+            yield key
