@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import deployment, flow_run
 
 from dfpipe.decisions import Decision
@@ -15,6 +16,7 @@ from dfpipe.settings import Settings
 from dfpipe.shards import open_tables
 from dfpipe.spool import drop_search, telling_of_kept_search
 from dfpipe.steps import load_catalog
+from dfpipe.summary import training_markdown
 from dfpipe.tracking import TrainingRecord, find_finished
 from dfpipe.training import connect_tracking, training_tags
 from flows._moving import moving_progress
@@ -77,15 +79,19 @@ def train(settings: Settings, at: str | None = None) -> Trained:
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         # Whoever made it may have died before the gate was asked.
         decision = decide_promotion(tracking, settings, finished.model_version)
-        return Trained(finished, now=False, videos=len(catalog), decision=decision)
+        return told(Trained(finished, now=False, videos=len(catalog), decision=decision))
 
     videos, data = load_rows(catalog, tables, settings, faces_fingerprint)
     split = split_videos(videos, data, settings)
+    dashboard_url = None
     found = find_kept_search(data, split, settings, fingerprint)
     if found is not None:
         get_run_logger().info("an earlier run searched %s candidates; they wait to be recorded", len(found.ranking))
     else:
         with open_engine(settings.dask) as engine, moving_progress():
+            dashboard_url = engine.dashboard_url
+            if dashboard_url is not None:
+                create_link_artifact(dashboard_url, "Dask dashboard", key="dask-dashboard")
             found = search_grid(engine, data, split, settings, fingerprint)
     with telling_of_kept_search(settings.state, fingerprint):
         evaluations = evaluate(tracking, videos, data, split, found, settings, fingerprint)
@@ -99,4 +105,14 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
     decision = decide_promotion(tracking, settings, record.model_version)
-    return Trained(record, now=True, videos=len(catalog), decision=decision)
+    return told(Trained(record, now=True, videos=len(catalog), decision=decision), dashboard_url)
+
+
+def told(trained: Trained, dashboard_url: str | None = None) -> Trained:
+    """Put the figures and the gate's decision into the run's page, and return them."""
+    create_markdown_artifact(
+        training_markdown(trained.record, now=trained.now, decision=trained.decision, dashboard_url=dashboard_url),
+        key="training-summary",
+        description="The model that was found, how good it is, and what the gate decided",
+    )
+    return trained

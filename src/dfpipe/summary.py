@@ -1,13 +1,13 @@
 """What a run found and did, in numbers that the terminal, the JSON output and the flow's page share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dfpipe.decisions import Decision
 from dfpipe.report import Losses, Report, percent
 from dfpipe.tracking import TrainingRecord
 
-__all__ = ["RunSummary", "Work", "work_of"]
+__all__ = ["RunSummary", "Work", "training_markdown", "training_rows", "work_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +89,7 @@ class RunSummary:
         if self.feature_rows:
             rows.append(("features", f"{self.feature_rows} rows written"))
         if self.training is not None:
-            record = self.training
-            rows.append(("training", f"{'made now' if self.trained else 'kept'}: {record.candidate}"))
-            if record.left_out:
-                rows.append(("left out", f"{record.left_out} videos that are in no official list"))
-            if record.leaky:
-                rows.append((f"leaky ({record.protocol})", _figures("test_", record.metrics) + "; too good to be true"))
-                by_identity = _figures("grouped_test_", record.metrics)
-                rows.append(("held-out people", by_identity or "not measured, as the people cannot be divided"))
-            else:
-                rows.append(("held-out people", _figures("test_", record.metrics)))
-            rows.append(("model", f"{record.model_name} version {record.model_version}, run {record.run_id}"))
-        if self.decision is not None:
-            rows.append(("gate", self.decision.line() + f" ({self.decision.decided_at})" * (not self.trained)))
-        elif self.training is not None and self.training.leaky:
-            rows.append(("gate", "not asked: a model of a split that leaks becomes no champion"))
+            rows += training_rows(self.training, now=self.trained, decision=self.decision)
         rows.append(("took", f"{self.seconds:.0f} s" + ("; nothing had to be redone" if self.did_nothing else "")))
         return rows
 
@@ -122,12 +108,52 @@ class RunSummary:
     def to_markdown(self) -> str:
         """Return the same as a table for the flow run's page."""
         rows = [*self.rows(), *self._work_rows()]
-        lines = ["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
-        if self.training is not None and self.training.url:
-            lines.append(f"\n[The training in MLflow]({self.training.url})")
-        if self.dashboard_url is not None:
-            lines.append(f"\n[The Dask dashboard]({self.dashboard_url})")
-        return "\n".join(lines) + "\n"
+        return _page(rows, self.training, self.dashboard_url)
+
+
+def training_rows(record: TrainingRecord, *, now: bool, decision: Decision | None) -> list[tuple[str, str]]:
+    """Return what there is to say of a training as (what, how much) pairs.
+
+    Parameters
+    ----------
+    record
+        The training.
+    now
+        Whether it was made by the run that speaks of it; otherwise it is said when the gate was asked.
+    decision
+        What the gate said of its model; None where it was not asked.
+    """
+    rows = [("training", f"{'made now' if now else 'kept'}: {record.candidate}")]
+    if record.left_out:
+        rows.append(("left out", f"{record.left_out} videos that are in no official list"))
+    if record.leaky:
+        rows.append((f"leaky ({record.protocol})", _figures("test_", record.metrics) + "; too good to be true"))
+        by_identity = _figures("grouped_test_", record.metrics)
+        rows.append(("held-out people", by_identity or "not measured, as the people cannot be divided"))
+    else:
+        rows.append(("held-out people", _figures("test_", record.metrics)))
+    rows.append(("model", f"{record.model_name} version {record.model_version}, run {record.run_id}"))
+    if decision is not None:
+        rows.append(("gate", decision.line() + f" ({decision.decided_at})" * (not now)))
+    elif record.leaky:
+        rows.append(("gate", "not asked: a model of a split that leaks becomes no champion"))
+    return rows
+
+
+def training_markdown(
+    record: TrainingRecord, *, now: bool, decision: Decision | None, dashboard_url: str | None = None
+) -> str:
+    """Return the same as a table for the page of a run that only trains, with links; see `training_rows`."""
+    return _page(training_rows(record, now=now, decision=decision), record, dashboard_url)
+
+
+def _page(rows: Sequence[tuple[str, str]], training: TrainingRecord | None, dashboard_url: str | None) -> str:
+    lines = ["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)]
+    if training is not None and training.url:
+        lines.append(f"\n[The training in MLflow]({training.url})")
+    if dashboard_url is not None:
+        lines.append(f"\n[The Dask dashboard]({dashboard_url})")
+    return "\n".join(lines) + "\n"
 
 
 def _figures(prefix: str, metrics: Mapping[str, float]) -> str:

@@ -1,5 +1,8 @@
 """The train flow in this process, on committed features, against a real Prefect server and real workers."""
 
+import json
+import urllib.request
+
 import numpy as np
 import pytest
 
@@ -79,6 +82,17 @@ def has_sheets(record, settings):
     return {"examples_real.png", "examples_fake.png", "sheets.json"} <= files
 
 
+def pages(prefect_url):
+    """What training runs say of themselves in Prefect."""
+    request = urllib.request.Request(
+        f"{prefect_url}/artifacts/filter",
+        data=json.dumps({"artifacts": {"key": {"any_": ["training-summary"]}}}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return [one["data"] for one in json.load(answer)]
+
+
 def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, settings, prefect_url):
     tracking, names = connect_tracking(settings), settings.mlflow
     first = train(by(settings, protocol="seed"))
@@ -103,6 +117,10 @@ def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, set
     again = train(by(settings, protocol="seed"))
     assert (again.now, again.record.run_id) == (False, seed.run_id)
     assert again.decision is None
+    told = pages(prefect_url)
+    assert [f"| gate | {judged.decision.line()} |" in one for one in told if official.run_id in one] == [True]
+    assert {"made now" in one for one in told if seed.run_id in one} == {True, False}
+    assert "[The Dask dashboard](" in next(one for one in told if official.run_id in one)
     # Faces that are asked for later are shown without training again.
     assert not has_sheets(seed, settings)
     shown = train(with_sheets(by(settings, protocol="seed")))

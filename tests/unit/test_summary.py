@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 
 from dfpipe.report.losses import count_losses
-from dfpipe.summary import RunSummary, Work
+from dfpipe.summary import RunSummary, Work, training_markdown
 from dfpipe.tracking import TrainingRecord
 
 
@@ -93,3 +95,14 @@ def test_the_grouped_figure_stands_beside_the_leaky_one():
 
 def test_videos_in_no_list_are_told():
     assert ("left out", "7 videos that are in no official list") in summary(training=training(left_out=7)).rows()
+
+
+def test_a_run_that_only_trains_says_the_same_of_its_training_with_links():
+    record = replace(training(protocol="seed", leaky=True), url="http://127.0.0.1:5000/#/experiments/1/runs/r1")
+    rows = [f"| {name} | {text} |" for name, text in summary(trained=True, training=record).rows()]
+    text = training_markdown(record, now=True, decision=None, dashboard_url="http://127.0.0.1:8787/status")
+    lines = text.splitlines()
+    assert lines[2 : lines.index("")] == [row for row in rows if row in lines]
+    assert lines[2].startswith("| training | made now: ")
+    assert f"[The training in MLflow]({record.url})" in lines
+    assert "[The Dask dashboard](http://127.0.0.1:8787/status)" in lines
