@@ -111,3 +111,5 @@ def test_status_does_without_mlflow(dfpipe, store):
     assert code == 0
     assert {"statuses", "runs", "sizes", "models"} <= told.keys()
     assert told["models"]["problem"]
+    # As in every other command, and as jq and JavaScript read it.
+    assert "T" in told["runs"][0]["first_commit"]
