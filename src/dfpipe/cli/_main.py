@@ -31,6 +31,9 @@ def main() -> None:
     """Run the command line."""
     # By default the process would end on the spot, and leave the servers and workers of a run behind.
     signal.signal(signal.SIGTERM, _terminate)
+    # The same when its terminal is closed, unless it was started to outlive that (nohup).
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         app()
     except SystemExit as ended:

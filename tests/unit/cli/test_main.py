@@ -1,6 +1,7 @@
 """The command line without servers: exit codes, errors, JSON, and settings that explain themselves."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,39 @@ def test_an_interrupted_command_says_what_stays(dfpipe, monkeypatch):
     code, _, complaint = dfpipe("config")
     assert code == 130
     assert "what was committed stays" in complaint
+
+
+@pytest.fixture
+def hangup():
+    """The handler for a closed terminal as it was, when the test has ended."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_to_end_or_whose_terminal_is_closed_tidies_up(dfpipe, monkeypatch, hangup, sent):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    tidied = []
+
+    def work(*_):
+        # Without a handler the test's process would end here.
+        assert callable(signal.getsignal(sent))
+        try:
+            signal.raise_signal(sent)
+        finally:
+            tidied.append(sent)
+
+    monkeypatch.setattr(_commands, "read_settings", work)
+    code, _, complaint = dfpipe("config")
+    assert (code, tidied) == (143, [sent])
+    assert "what was committed stays" in complaint
+
+
+def test_what_was_started_to_outlive_its_terminal_does(dfpipe, hangup):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    dfpipe("--version")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_json_is_all_there_is_on_stdout(dfpipe):
