@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -455,6 +456,23 @@ def test_every_figure_stands_with_its_interval(recorded, training):
             assert ends == intervals[name]
     assert metrics["test_video_threshold"] == winner.rule.threshold
     assert metrics["test_video_brier_uncalibrated"] == winner.video_uncalibrated.brier
+
+
+def test_the_page_about_metrics_tells_every_name_and_no_other(recorded):
+    """What comes before a figure, the figure and what comes behind it stand in first columns of its tables."""
+    tracking, record, _ = recorded
+    runs = [tracking.client.get_run(record.run_id), *children_of(tracking, record).values()]
+    names = {name for run in runs for name in run.data.metrics}
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8").partition("## Intervals")[0]
+    told = {word for row in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)}
+    told |= {first + label for first in ("precision_", "recall_", "f1_") for label in ("real", "fake")}
+    used = {"precision_", "recall_", "f1_", "real", "fake", "grouped_test_"}
+    for name in names:
+        parts = re.fullmatch(r"(test_|val_|fold_)(?:frame_|video_)(.+?)(_low|_high|_std|_uncalibrated)?", name)
+        words = {part for part in parts.groups() if part} if parts else {name}
+        assert words <= told, name
+        used |= words
+    assert used == told
 
 
 def test_every_reading_of_the_test_is_on_record_before_it_happens(training, state, tmp_path, monkeypatch):
