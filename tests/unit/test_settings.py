@@ -223,6 +223,13 @@ def test_no_message_about_a_file_tells_a_secret(text, tmp_path):
         {"overrides": [f"s3.secret_access_key={HUSH}"]},
         {"environ": {"DFPIPE_S3__SECRET_ACCESS_KEY": f"{HUSH}: [a"}},
         {"environ": {"DFPIPE_S3__SESSION_TOKEN": f"[{HUSH}"}},
+        {"environ": {"DFPIPE_MLFLOW__PASSWORD": f"{{{HUSH}"}},
+        {"environ": {"DFPIPE_PREFECT__AUTH": f"*{HUSH}"}},
+        {"environ": {"DFPIPE_PREFECT__DATABASE_URL": f"[{HUSH}"}},
+        {"environ": {"DFPIPE_MLFLOW__TRACKING_URI": f"[http://me:{HUSH}@host"}},
+        {"environ": {"DFPIPE_MLFLOW": HUSH}},
+        {"overrides": [f"prefect.auth=@{HUSH}"]},
+        {"overrides": [f"telemetry.otlp_endpoint=[http://me:{HUSH}@host"]},
     ],
 )
 def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
@@ -233,7 +240,7 @@ def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
 
 @pytest.mark.parametrize("key", ["mlflow.password", "prefect.auth", "prefect.database_url", "mlflow.tracking_uri"])
 @pytest.mark.parametrize("mend", [True, False])
-def test_passwords_of_servers_are_stars(key, mend):
+def test_passwords_of_servers_are_stars(key, mend, tmp_path):
     good = {"mlflow.password": HUSH, "prefect.auth": f"me:{HUSH}"}.get(key, f"postgresql://me:{HUSH}@db/x")
     others = ["mlflow.username=me", "mlflow.password=x"] if key == "mlflow.password" else []
     if mend:
@@ -242,7 +249,7 @@ def test_passwords_of_servers_are_stars(key, mend):
         assert HUSH not in repr(chosen.prefect) + chosen.model_dump_json()
     else:
         with pytest.raises(SettingsError) as caught:
-            load(overrides=[f"{key}={{x: {HUSH}}}"])
+            load("{}: {{{}: {{x: {}}}}}".format(*key.split("."), HUSH), tmp_path)
         assert HUSH not in str(caught.value)
 
 
@@ -252,6 +259,31 @@ def test_a_secret_is_taken_letter_by_letter(secret):
     assert chosen.s3.secret_access_key is not None
     assert chosen.s3.secret_access_key.get_secret_value() == secret
     assert set(chosen.model_dump(mode="json")["s3"]["secret_access_key"]) == {"*"}
+
+
+@pytest.mark.parametrize("secret", ["007007007007", "1_000_000_000", "2024-01-01", "before #after", "no: yes", "*c:d"])
+def test_so_is_a_password(secret):
+    environ = {"DFPIPE_MLFLOW__PASSWORD": secret, "DFPIPE_PREFECT__AUTH": f"me:{secret}"}
+    chosen = load(environ=environ, overrides=["mlflow.username=me"])
+    assert chosen.mlflow.password is not None
+    assert chosen.prefect.auth is not None
+    assert chosen.mlflow.password.get_secret_value() == secret
+    assert chosen.prefect.auth.get_secret_value() == f"me:{secret}"
+
+
+def test_a_secret_that_is_empty_is_none(tmp_path):
+    text = "prefect: {auth: 'me:pass', database_url: 'postgresql://db/x'}\ns3: {access_key_id: a, secret_access_key: b}"
+    chosen = load(
+        text,
+        tmp_path,
+        overrides=["prefect.auth=", "prefect.database_url=", "s3.access_key_id=", "s3.secret_access_key="],
+    )
+    assert chosen == Settings()
+
+
+def test_a_date_that_is_a_password_is_not_told(tmp_path):
+    with pytest.raises(SettingsError, match=r"'mlflow\.password' got a hidden value"):
+        load("mlflow: {username: me, password: 2024-01-01}", tmp_path)
 
 
 def test_settings_are_frozen():
@@ -279,7 +311,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(("key", "value"), leaves(Settings().model_dump(mode="json")).items())
 def test_every_key_can_be_set_in_each_of_the_three_ways(key, value, tmp_path):
     text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
-    if value is None and ("secret" in key or "token" in key):
+    if loading._is_secret(key):
         return
     tree: Any = value
     for part in reversed(key.split(".")):
