@@ -381,6 +381,61 @@ def test_of_two_who_decide_at_once_one_decides_again(place, monkeypatch):
     assert read_history(place.settings) == [first, decision]
 
 
+def test_the_slower_of_two_does_not_move_the_alias_back(place, monkeypatch):
+    place.decide(place.train())
+    second, third = place.train(seed=1), place.train(seed=2)
+    real = promotion.carry_out
+    meanwhile = []
+
+    def slow(tracking, decision):
+        if not meanwhile:
+            meanwhile.append(decision)
+            # Another process finishes this one, and promotes the next.
+            assert place.decide(third, **LENIENT).promoted
+            assert place.aliases[0] == third
+        real(tracking, decision)
+
+    monkeypatch.setattr(promotion, "carry_out", slow)
+    assert place.decide(second, **LENIENT).promoted
+    assert meanwhile[0].version == second
+    assert [one.champion_after for one in read_history(place.settings)] == ["1", second, third]
+    assert place.aliases[0] == third
+
+
+@pytest.mark.parametrize("what", ["run", "version"])
+def test_what_was_deleted_before_it_was_carried_out_stops_nobody(place, monkeypatch, what):
+    first, second = place.train(), place.train(seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "carry_out", lambda *_: None)
+        run_id = place.decide(first).run_id
+    if what == "run":
+        place.tracking.client.delete_run(run_id)
+    else:
+        place.tracking.client.delete_model_version("dfpipe", first)
+    assert place.decide(second, **LENIENT).promoted
+    assert place.aliases == [second, None]
+
+
+def test_an_mlflow_that_begins_anew_counts_its_own_versions(place, empty_database, tmp_path):
+    for seed in range(3):
+        assert place.decide(place.train(seed=seed), **LENIENT).promoted
+    assert place.aliases == ["3", None]
+
+    (tmp_path / "anew/mlflow").mkdir(parents=True)
+    shutil.copy(empty_database, tmp_path / "anew/mlflow")
+    place.settings = place.settings.model_copy(update={"state": tmp_path / "anew"})
+    place.tracking = connect_tracking(place.settings)
+    first = place.decide(place.train(seed=3))
+    assert (first.number, first.version, first.promoted, place.aliases) == (4, "1", True, ["1", None])
+    assert not place.decide(place.train(noise=1.0, seed=4)).promoted
+    assert place.decide(place.train(seed=5), **LENIENT).promoted
+    assert place.aliases == ["3", "2"]
+    # The former version 2 was the champion once; this one never was.
+    assert rollback(place.settings).champion_after == "1"
+    with pytest.raises(PromotionError, match="no champion of dfpipe before 1"):
+        rollback(place.settings)
+
+
 def test_what_is_not_there_is_told(begun, tmp_path):
     place, _ = begun
     for version in ("7", "nobody", None):
