@@ -23,12 +23,23 @@ class Section(BaseModel):
     )
 
 
-PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+STARS = "**********"
+# A slash in a password should be written as %2F, and is not by everybody; some databases take it all the same.
+PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
+SECRET_IN_QUERY = re.compile(r"([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 
 def without_password(url: str) -> str:
-    """Return an address with stars in place of its password."""
-    return PASSWORD_IN_URL.sub(r"\1:**********@", url)
+    """Return an address, or a text with addresses in it, with stars in place of passwords.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:pa/ss@db/mlflow?sslmode=require")
+    'postgresql://me:**********@db/mlflow?sslmode=require'
+    >>> without_password("postgresql://db/mlflow?user=me&password=pass")
+    'postgresql://db/mlflow?user=me&password=**********'
+    """
+    return SECRET_IN_QUERY.sub(rf"\1{STARS}", PASSWORD_IN_URL.sub(rf"\1:{STARS}@", url))
 
 
 Address = Annotated[str | None, PlainSerializer(lambda url: url and without_password(url))]

@@ -54,7 +54,7 @@ class Tracking:
         """Return the page of a run on the server; None where there is no server."""
         if not _is_http(self.uri):
             return None
-        return f"{self.shown_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{_without_user(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
 
 def tracking_uri(settings: MlflowSettings, *, state: Path) -> str:
@@ -278,5 +278,10 @@ def _is_http(uri: str) -> bool:
 
 
 def _without_password(uri: str) -> str:
+    # One that is not written as it should be may have its password anywhere.
+    return without_password(_without_user(uri))
+
+
+def _without_user(uri: str) -> str:
     parts = urlsplit(uri)
     return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri

@@ -41,3 +41,14 @@ def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "state").write_text("a file")
     with pytest.raises(ServiceError, match="set state to a folder that can be written"):
         open_tracking(MlflowSettings(), state=tmp_path / "state", artifact_root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:hush/0secret@127.0.0.1", "http://me:hush0secret/@127.0.0.1:1", "ftp://h/x?password=hush0secret"]
+)
+def test_an_address_with_its_password_in_an_odd_place_is_told_without_it(uri, tmp_path):
+    with pytest.raises(ServiceError) as caught:
+        open_tracking(MlflowSettings(tracking_uri=uri), state=tmp_path, artifact_root=str(tmp_path))
+    assert "hush" not in str(caught.value)
+    assert "0secret" not in str(caught.value)
+    assert "hush" not in MlflowSettings(tracking_uri=uri).model_dump_json()
