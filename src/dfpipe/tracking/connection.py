@@ -6,9 +6,10 @@ Everything here goes through a client of its own instead.
 
 import logging
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
 
 PROBE_SECONDS = 5
 POSTGRESQL = "postgresql+psycopg2://"
+SQLITE = "sqlite:///"
 ROOT_TAG = "dfpipe.artifact_root"
 
 
@@ -146,6 +148,8 @@ def _connect(uri: str, settings: MlflowSettings) -> Any:
         _probe(uri)
     elif uri.startswith(POSTGRESQL):
         _probe_postgresql(uri)
+    elif uri.startswith(SQLITE):
+        _probe_sqlite(uri)
     _quiet_environment()
     with importing_mlflow():
         from mlflow import MlflowClient  # noqa: PLC0415 - a second of import, and quietness comes first
@@ -250,6 +254,20 @@ def _probe_postgresql(uri: str) -> None:
             f"cannot open the database of MLflow at {_without_password(uri)}: {reason[:300]}; check "
             "mlflow.tracking_uri, and that the database was made"
         ) from error
+
+
+def _probe_sqlite(uri: str) -> None:
+    # MLflow itself would try for minutes before it gave up.
+    try:
+        with closing(sqlite3.connect(uri.removeprefix(SQLITE).partition("?")[0], PROBE_SECONDS)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        # Whoever is writing in it will be done.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise ServiceError(
+                f"cannot open the database of MLflow at {uri}: {error}; restore it, or set state or "
+                "mlflow.tracking_uri to another place"
+            ) from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -52,3 +52,15 @@ def test_an_address_with_its_password_in_an_odd_place_is_told_without_it(uri, tm
     assert "hush" not in str(caught.value)
     assert "0secret" not in str(caught.value)
     assert "hush" not in MlflowSettings(tracking_uri=uri).model_dump_json()
+
+
+@pytest.mark.parametrize("what", ["a folder", "no database"])
+def test_a_database_that_cannot_be_opened_is_one_line_at_once(what, tmp_path):
+    file = tmp_path / "mlflow/mlflow.db"
+    file.parent.mkdir()
+    if what == "a folder":
+        file.mkdir()
+    else:
+        file.write_text("by and by it became something else\n" * 100)
+    with pytest.raises(ServiceError, match=rf"cannot open the database of MLflow at sqlite:///{file}: .*; restore it"):
+        open_tracking(MlflowSettings(), state=tmp_path, artifact_root=str(tmp_path))
