@@ -128,7 +128,7 @@ def test_landmarks_need_a_detector_that_gives_them(features):
         ),
         (
             "train.forest.max_features=[sqrt, [1]]",
-            "setting 'train.forest.max_features.1' got a list: input should be a valid string",
+            "setting 'train.forest.max_features.1' got a list: input should be 'sqrt' or 'log2', or a valid integer",
         ),
         (
             "train.lightgbm.leaves=[3]",
@@ -279,6 +279,17 @@ def test_a_secret_that_is_empty_is_none(tmp_path):
         overrides=["prefect.auth=", "prefect.database_url=", "s3.access_key_id=", "s3.secret_access_key="],
     )
     assert chosen == Settings()
+
+
+def test_features_tried_at_a_node_are_a_word_a_number_or_a_share():
+    chosen = load(overrides=["train.forest.max_features=[sqrt, log2, 10, 1, 0.5]"])
+    assert chosen == Settings.model_validate_json(chosen.model_dump_json())
+    assert chosen.train.forest is not None
+    tried = chosen.train.forest.max_features
+    assert [(type(one), one) for one in tried] == [(str, "sqrt"), (str, "log2"), (int, 10), (int, 1), (float, 0.5)]
+    for wrong in ("sqrtt", "0", "1.5"):
+        with pytest.raises(SettingsError, match=r"'train\.forest\.max_features\.0' got .*: input should be 'sqrt' or"):
+            load(overrides=[f"train.forest.max_features=[{wrong}]"])
 
 
 def test_a_date_that_is_a_password_is_not_told(tmp_path):

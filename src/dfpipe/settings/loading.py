@@ -142,7 +142,12 @@ def _explain(error: ValidationError) -> str:
         got = f"a {type(value).__name__}"
     else:
         got = "a hidden value" if _hides(key) else repr(value)
-    return f"setting {key!r} got {got}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    # Of a key that takes several kinds of values there is an error for each.
+    words = [one["msg"] for one in error.errors() if _written(one["loc"])[0] == written]
+    told = ", or ".join(
+        [words[0][0].lower() + words[0][1:], *(one.removeprefix("Input should be ") for one in words[1:])]
+    )
+    return f"setting {key!r} got {got}: {told}"
 
 
 def _written(location: Sequence[str | int]) -> tuple[list[str], list[str]]:
@@ -162,7 +167,7 @@ def _written(location: Sequence[str | int]) -> tuple[list[str], list[str]]:
         elif len(members) > 1 and part in members:
             known.append(f"<{part}>")
             kind = members[part]
-        elif part in {"str", "int", "float", "bool"}:
+        elif part in {"str", "int", "float", "bool"} or part.startswith(("literal[", "constrained-")):
             continue
         else:
             written.append(part)
