@@ -28,7 +28,7 @@ from dfpipe.models.splits import Split
 from dfpipe.plan import feature_fingerprint, plan_faces
 from dfpipe.promotion import decide_promotion, promote, read_history, rollback
 from dfpipe.settings import BootstrapSettings, GateSettings, PixelsSettings, S3Settings, Settings, TrainSettings
-from dfpipe.shards import open_tables
+from dfpipe.shards import Tables, open_tables
 from dfpipe.steps import load_catalog
 from dfpipe.storage import open_location
 from dfpipe.testing import BY, finish_faces, free_port, make_video, write_catalog, write_features
@@ -309,6 +309,25 @@ def test_what_cannot_be_compared_does_not_pass(place):
     assert (decision.promoted, decision.champion_after) == (False, "1")
     assert decision.refusals[-1].startswith("it cannot be compared with the champion: run ")
     assert "has no split.json" in decision.refusals[-1]
+
+
+def test_videos_that_have_left_the_catalog_are_not_compared_where_it_is_not_as_it_was(place, monkeypatch):
+    place.decide(place.train())
+    version = place.train(seed=1)
+    gone = {place.last.predictions[0].video_id}
+    write_catalog(place.tables, [video for video in place.videos if video.video_id not in gone])
+
+    real = Tables.at
+
+    def unreadable(self, versions):
+        if versions.keys() == {"catalog"}:
+            raise StoreError("files of this version were deleted")
+        return real(self, versions)
+
+    monkeypatch.setattr(Tables, "at", unreadable)
+    decision = place.decide(version, **LENIENT)
+    assert decision.refusals == ()
+    assert (decision.videos, decision.compared_videos) == (len(place.last.predictions), decision.videos - len(gone))
 
 
 def test_a_model_that_knows_the_people_it_is_judged_on_is_no_champion(place):
