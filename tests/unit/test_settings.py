@@ -246,7 +246,7 @@ def test_passwords_of_servers_are_stars(key, mend, tmp_path):
     if mend:
         chosen = load(overrides=[*others, f"{key}={good}"])
         assert HUSH not in str(chosen.model_dump(mode="json")) + to_documented_yaml(chosen)
-        assert HUSH not in repr(chosen.prefect) + chosen.model_dump_json()
+        assert HUSH not in f"{chosen!r} {chosen}" + chosen.model_dump_json()
     else:
         with pytest.raises(SettingsError) as caught:
             load("{}: {{{}: {{x: {}}}}}".format(*key.split("."), HUSH), tmp_path)

@@ -10,7 +10,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ class Tracking:
 
     client: Any
     """The ``mlflow.MlflowClient``; safe to use from several threads."""
-    uri: str
+    uri: str = field(repr=False)
     """Address of the server or database."""
     experiment_id: str
     """Experiment that runs are written to."""

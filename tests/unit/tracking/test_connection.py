@@ -18,6 +18,7 @@ def test_a_run_has_a_page_only_on_a_server():
     server = Tracking(None, "http://user:word@host:5000/", "7", MlflowSettings())
     assert server.run_url("abc") == "http://host:5000/#/experiments/7/runs/abc"
     assert server.shown_uri == "http://host:5000/"
+    assert "word@" not in repr(server)
     assert Tracking(None, "sqlite:////x.db", "7", MlflowSettings()).run_url("abc") is None
 
 
