@@ -91,8 +91,8 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, name: str) -> Any:
     if _is_secret(name):
-        # Letter by letter: a password may look like a number, a date or a comment. An empty one is none.
-        return text or None
+        # Letter by letter: a password may look like a number, a date or a comment.
+        return None if text in {"", "null"} else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
