@@ -73,13 +73,14 @@ def train(settings: Settings, at: str | None = None) -> Trained:
     fingerprint = training_fingerprint(usable, settings.train, faces_fingerprint=faces_fingerprint)
     finished = find_finished(tracking, fingerprint)
     if finished is not None:
-        draw_sheets(tracking, finished.run_id, tables, usable, settings, faces_fingerprint)
         # Its run may have been killed before this.
         drop_search(settings.state, fingerprint)
         get_run_logger().info("nothing to train: run %s stands for these rows and settings", finished.run_id)
         # Whoever made it may have died before the gate was asked.
         decision = decide_promotion(tracking, settings, finished.model_version)
-        return told(Trained(finished, now=False, videos=len(catalog), decision=decision))
+        told = tell(Trained(finished, now=False, videos=len(catalog), decision=decision))
+        draw_sheets(tracking, finished.run_id, tables, usable, settings, faces_fingerprint)
+        return told
 
     videos, data = load_rows(catalog, tables, settings, faces_fingerprint)
     split = split_videos(videos, data, settings)
@@ -102,13 +103,15 @@ def train(settings: Settings, at: str | None = None) -> Trained:
         record = record_models(
             tracking, settings, data, split, found, evaluations, grouped, fingerprint, faces_fingerprint, tags
         )
-    draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
     get_run_logger().info("%s is %s version %s", record.candidate, record.model_name, record.model_version)
+    # Before the pictures, on which no model depends: those that cannot be drawn keep none from being the champion.
     decision = decide_promotion(tracking, settings, record.model_version)
-    return told(Trained(record, now=True, videos=len(catalog), decision=decision), dashboard_url)
+    told = tell(Trained(record, now=True, videos=len(catalog), decision=decision), dashboard_url)
+    draw_sheets(tracking, record.run_id, tables, usable, settings, faces_fingerprint)
+    return told
 
 
-def told(trained: Trained, dashboard_url: str | None = None) -> Trained:
+def tell(trained: Trained, dashboard_url: str | None = None) -> Trained:
     """Put the figures and the gate's decision into the run's page, and return them."""
     create_markdown_artifact(
         training_markdown(trained.record, now=trained.now, decision=trained.decision, dashboard_url=dashboard_url),

@@ -126,6 +126,8 @@ def _champion_scores(
 ) -> dict[str, float]:
     """Return the champion's scores of videos: those on record where they cover all, else made now."""
     (held_out, before), (_, now) = champion, challenger
+    # Of those that today's catalog has no more, nobody can tell which bytes they had.
+    videos = [video for video in videos if video in now.videos]
     same_bytes = [
         video in before.videos and before.videos[video].content_id == now.videos[video].content_id for video in videos
     ]

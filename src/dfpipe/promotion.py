@@ -71,7 +71,7 @@ def decide_promotion(settings: Settings, tracking: Tracking, version: str) -> De
     leaky = _comes_of_a_leak(settings, tracking, version)
 
     def next_one(history: list[Decision], champion: str | None) -> Decision | None:
-        earlier = [one for one in history if one.version == version and one.action != "rollback"]
+        earlier = [one for one in _of_today(tracking, history, version) if one.action != "rollback"]
         if earlier or version == champion or leaky:
             return earlier[-1] if earlier else None
         return _judged(settings, tracking, version, champion, action="train")
@@ -157,7 +157,9 @@ def rollback(settings: Settings, *, reason: str = "") -> Decision:
     name, alias = settings.mlflow.registered_model, settings.mlflow.alias
 
     def next_one(history: list[Decision], champion: str | None) -> Decision:
-        line = former_champions(history)
+        versions = dict.fromkeys(one.version for one in history)
+        of_today = {one.number for version in versions for one in _of_today(tracking, history, version)}
+        line = former_champions([one for one in history if one.number in of_today])
         if champion in line:
             line = line[: line.index(champion)]
         there = [
@@ -191,18 +193,37 @@ def _decide(
         all_of_them = read_decisions(registry)
         history = _own(all_of_them, settings)
         if history and not is_carried_out(tracking, history[-1]):
-            carry_out(tracking, history[-1])
+            _carry_out(settings, tracking, history[-1])
         decision = next_one(history, alias_version(tracking, settings.mlflow.alias))
         if decision is None or decision in history:
             return decision
         decision = decision.model_copy(update={"number": len(all_of_them) + 1})
         if append(registry, decision):
-            carry_out(tracking, decision)
+            _carry_out(settings, tracking, decision)
             return decision
     raise ServiceError(
         f"others decided on models {TRIES} times while this was being decided; look at `dfpipe models history`, "
         "then try again"
     )
+
+
+def _carry_out(settings: Settings, tracking: Tracking, decision: Decision) -> None:
+    """Carry out a decision, then what others decided meanwhile: the slower one must not move the alias back."""
+    while True:
+        carry_out(tracking, decision)
+        newest = read_history(settings)[-1]
+        if newest.number == decision.number:
+            return
+        decision = newest
+
+
+def _of_today(tracking: Tracking, history: list[Decision], version: str) -> list[Decision]:
+    """Return the decisions on a version, without those on another model of its number.
+
+    The history outlives MLflow's database, and a new one counts from 1 again.
+    """
+    run_id = run_of(tracking, tracking.settings.registered_model, version)
+    return [one for one in history if one.version == version and run_id in (None, one.run_id)]
 
 
 def _judged(

@@ -5,12 +5,18 @@ import subprocess
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dfpipe import __version__
 from dfpipe.fingerprint import fingerprint
 from dfpipe.settings import Settings
 
 __all__ = ["Provenance", "make_provenance"]
+
+PLACES: Any = dict.fromkeys(("s3", "prefect", "dask", "state", "telemetry", "log"), True) | {
+    "mlflow": {"tracking_uri", "username", "password"}
+}
+"""Settings that change with the place at which the same is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Provenance:
 
 def make_provenance(settings: Settings, *, run_id: str) -> Provenance:
     """Describe a run with these settings by the code that is running."""
-    told = settings.model_dump(mode="json", exclude={"s3", "prefect", "dask", "state", "telemetry", "log"})
+    told = settings.model_dump(mode="json", exclude=PLACES)
     return Provenance(run_id=run_id, settings_hash=fingerprint("settings", told), git_revision=_git_revision())
 
 

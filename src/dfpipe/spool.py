@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -112,7 +112,9 @@ def find_search(state: Path, fingerprint: str, data: TrainingData, split: Split)
             raise pa.ArrowInvalid("its columns are others")
         about = table.schema.metadata
         if about[b"learnt_from"].decode() == _learnt_from(data, split):
-            return _as_result(table, about[b"scoring"].decode(), split)
+            found = _as_result(table, about[b"scoring"].decode(), split)
+            _keep_longer(file)
+            return found
         reason = "it was made of other rows"
     except FileNotFoundError:
         return None
@@ -134,7 +136,9 @@ def find_matrix(state: Path, fingerprint: str, data: TrainingData, split: Split)
     try:
         kept = json.loads(file.read_bytes())
         if kept["learnt_from"] == _learnt_from(data, split):
-            return _as_matrix(kept["matrix"])
+            matrix = _as_matrix(kept["matrix"])
+            _keep_longer(file)
+            return matrix
         reason = "it was made of other rows"
     except FileNotFoundError:
         return None
@@ -183,8 +187,10 @@ def _keep(file: Path, write: Callable[[IO[bytes]], object], what: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         for old in file.parent.iterdir():
-            if old.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
-                old.unlink(missing_ok=True)
+            # Another process may do the same, or have just recorded what it kept.
+            with suppress(OSError):
+                if old.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
+                    old.unlink()
         # Readable by its owner only; a process that is killed leaves no half of a file under the name.
         with NamedTemporaryFile(dir=file.parent, prefix=f"{file.stem}.", suffix=".part", delete=False) as part:
             try:
@@ -202,6 +208,12 @@ def _keep(file: Path, write: Callable[[IO[bytes]], object], what: str) -> None:
             file,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )
+
+
+def _keep_longer(file: Path) -> None:
+    """Count the days anew: somebody came back for it."""
+    with suppress(OSError):
+        os.utime(file)
 
 
 def _drop(file: Path) -> None:

@@ -6,7 +6,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from dfpipe.errors import ServiceError
+from dfpipe.errors import ServiceError, StoreError
 from dfpipe.extract import extract_fingerprint
 from dfpipe.plan import plan_faces, training_fingerprint, usable_videos
 from dfpipe.settings import PrefectSettings, SheetSettings, load_settings
@@ -128,6 +128,16 @@ def test_each_protocol_trains_and_only_honest_models_may_be_champions(train, set
     assert has_sheets(seed, settings)
     assert alias_version(tracking, names.alias) == official.model_version
     assert alias_version(tracking, names.challenger_alias) is None
+
+
+def test_pictures_that_cannot_be_drawn_keep_no_model_from_being_the_champion(train, settings, monkeypatch):
+    def fail(*_):
+        raise StoreError("no crops can be read")
+
+    monkeypatch.setattr("flows.train.draw_sheets", fail)
+    with pytest.raises(StoreError, match="no crops"):
+        train(with_sheets(settings))
+    assert alias_version(connect_tracking(settings), settings.mlflow.alias) == "1"
 
 
 @pytest.fixture

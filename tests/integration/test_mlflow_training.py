@@ -59,9 +59,12 @@ from dfpipe.tracking import (
     alias_version,
     find_finished,
     find_test_reads,
+    find_trainings,
+    forgotten_by,
     has_sheets,
     is_leaky,
     load_champion,
+    mark_training,
     open_tracking,
     read_predictions,
     record_sheets,
@@ -331,6 +334,18 @@ def test_who_is_left_out_of_a_split_can_be_forgotten_too(training, state, tmp_pa
     text = Path(tracking.client.get_run(record.run_id).info.artifact_uri, "split.json").read_text()
     assert training.data.video_ids[3] not in text
     assert json.loads(text)["left_out_forgotten"] == 1
+
+
+def test_a_training_that_was_deleted_stops_nobody_from_being_forgotten(training, state, tmp_path):
+    tracking = open_tracking(MlflowSettings(), state=state, artifact_root=str(tmp_path / "mlflow"))
+    record = training.record(tracking)
+    tracking.client.delete_run(record.run_id)
+    is_meant = {training.data.video_ids[3]}.__contains__
+    (found,) = find_trainings(tracking, is_meant)
+    mark_training(tracking, found, receipt_id="r1")
+    assert forgotten_by(tracking, record.model_name, record.model_version) == "r1"
+    assert remove_names(tracking, is_meant)
+    assert find_trainings(tracking, is_meant) == []
 
 
 def sheets_of(**shown):

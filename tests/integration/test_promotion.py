@@ -28,7 +28,7 @@ from dfpipe.models.splits import Split
 from dfpipe.plan import feature_fingerprint, plan_faces
 from dfpipe.promotion import decide_promotion, promote, read_history, rollback
 from dfpipe.settings import BootstrapSettings, GateSettings, PixelsSettings, S3Settings, Settings, TrainSettings
-from dfpipe.shards import open_tables
+from dfpipe.shards import Tables, open_tables
 from dfpipe.steps import load_catalog
 from dfpipe.storage import open_location
 from dfpipe.testing import BY, finish_faces, free_port, make_video, write_catalog, write_features
@@ -311,6 +311,25 @@ def test_what_cannot_be_compared_does_not_pass(place):
     assert "has no split.json" in decision.refusals[-1]
 
 
+def test_videos_that_have_left_the_catalog_are_not_compared_where_it_is_not_as_it_was(place, monkeypatch):
+    place.decide(place.train())
+    version = place.train(seed=1)
+    gone = {place.last.predictions[0].video_id}
+    write_catalog(place.tables, [video for video in place.videos if video.video_id not in gone])
+
+    real = Tables.at
+
+    def unreadable(self, versions):
+        if versions.keys() == {"catalog"}:
+            raise StoreError("files of this version were deleted")
+        return real(self, versions)
+
+    monkeypatch.setattr(Tables, "at", unreadable)
+    decision = place.decide(version, **LENIENT)
+    assert decision.refusals == ()
+    assert (decision.videos, decision.compared_videos) == (len(place.last.predictions), decision.videos - len(gone))
+
+
 def test_a_model_that_knows_the_people_it_is_judged_on_is_no_champion(place):
     def every_other(data, **how):
         rows = np.arange(len(data.X))
@@ -379,6 +398,61 @@ def test_of_two_who_decide_at_once_one_decides_again(place, monkeypatch):
     assert decision.number == 3
     assert [one.number for one in read_decisions(registry)] == [1, 2, 3]
     assert read_history(place.settings) == [first, decision]
+
+
+def test_the_slower_of_two_does_not_move_the_alias_back(place, monkeypatch):
+    place.decide(place.train())
+    second, third = place.train(seed=1), place.train(seed=2)
+    real = promotion.carry_out
+    meanwhile = []
+
+    def slow(tracking, decision):
+        if not meanwhile:
+            meanwhile.append(decision)
+            # Another process finishes this one, and promotes the next.
+            assert place.decide(third, **LENIENT).promoted
+            assert place.aliases[0] == third
+        real(tracking, decision)
+
+    monkeypatch.setattr(promotion, "carry_out", slow)
+    assert place.decide(second, **LENIENT).promoted
+    assert meanwhile[0].version == second
+    assert [one.champion_after for one in read_history(place.settings)] == ["1", second, third]
+    assert place.aliases[0] == third
+
+
+@pytest.mark.parametrize("what", ["run", "version"])
+def test_what_was_deleted_before_it_was_carried_out_stops_nobody(place, monkeypatch, what):
+    first, second = place.train(), place.train(seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "carry_out", lambda *_: None)
+        run_id = place.decide(first).run_id
+    if what == "run":
+        place.tracking.client.delete_run(run_id)
+    else:
+        place.tracking.client.delete_model_version("dfpipe", first)
+    assert place.decide(second, **LENIENT).promoted
+    assert place.aliases == [second, None]
+
+
+def test_an_mlflow_that_begins_anew_counts_its_own_versions(place, empty_database, tmp_path):
+    for seed in range(3):
+        assert place.decide(place.train(seed=seed), **LENIENT).promoted
+    assert place.aliases == ["3", None]
+
+    (tmp_path / "anew/mlflow").mkdir(parents=True)
+    shutil.copy(empty_database, tmp_path / "anew/mlflow")
+    place.settings = place.settings.model_copy(update={"state": tmp_path / "anew"})
+    place.tracking = connect_tracking(place.settings)
+    first = place.decide(place.train(seed=3))
+    assert (first.number, first.version, first.promoted, place.aliases) == (4, "1", True, ["1", None])
+    assert not place.decide(place.train(noise=1.0, seed=4)).promoted
+    assert place.decide(place.train(seed=5), **LENIENT).promoted
+    assert place.aliases == ["3", "2"]
+    # The former version 2 was the champion once; this one never was.
+    assert rollback(place.settings).champion_after == "1"
+    with pytest.raises(PromotionError, match="no champion of dfpipe before 1"):
+        rollback(place.settings)
 
 
 def test_what_is_not_there_is_told(begun, tmp_path):

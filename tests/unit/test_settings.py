@@ -128,7 +128,7 @@ def test_landmarks_need_a_detector_that_gives_them(features):
         ),
         (
             "train.forest.max_features=[sqrt, [1]]",
-            "setting 'train.forest.max_features.1' got a list: input should be a valid string",
+            "setting 'train.forest.max_features.1' got a list: input should be 'sqrt' or 'log2', or a valid integer",
         ),
         (
             "train.lightgbm.leaves=[3]",
@@ -223,6 +223,13 @@ def test_no_message_about_a_file_tells_a_secret(text, tmp_path):
         {"overrides": [f"s3.secret_access_key={HUSH}"]},
         {"environ": {"DFPIPE_S3__SECRET_ACCESS_KEY": f"{HUSH}: [a"}},
         {"environ": {"DFPIPE_S3__SESSION_TOKEN": f"[{HUSH}"}},
+        {"environ": {"DFPIPE_MLFLOW__PASSWORD": f"{{{HUSH}"}},
+        {"environ": {"DFPIPE_PREFECT__AUTH": f"*{HUSH}"}},
+        {"environ": {"DFPIPE_PREFECT__DATABASE_URL": f"[{HUSH}"}},
+        {"environ": {"DFPIPE_MLFLOW__TRACKING_URI": f"[http://me:{HUSH}@host"}},
+        {"environ": {"DFPIPE_MLFLOW": HUSH}},
+        {"overrides": [f"prefect.auth=@{HUSH}"]},
+        {"overrides": [f"telemetry.otlp_endpoint=[http://me:{HUSH}@host"]},
     ],
 )
 def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
@@ -233,16 +240,16 @@ def test_no_message_about_a_variable_or_an_override_tells_a_secret(options):
 
 @pytest.mark.parametrize("key", ["mlflow.password", "prefect.auth", "prefect.database_url", "mlflow.tracking_uri"])
 @pytest.mark.parametrize("mend", [True, False])
-def test_passwords_of_servers_are_stars(key, mend):
+def test_passwords_of_servers_are_stars(key, mend, tmp_path):
     good = {"mlflow.password": HUSH, "prefect.auth": f"me:{HUSH}"}.get(key, f"postgresql://me:{HUSH}@db/x")
     others = ["mlflow.username=me", "mlflow.password=x"] if key == "mlflow.password" else []
     if mend:
         chosen = load(overrides=[*others, f"{key}={good}"])
         assert HUSH not in str(chosen.model_dump(mode="json")) + to_documented_yaml(chosen)
-        assert HUSH not in repr(chosen.prefect) + chosen.model_dump_json()
+        assert HUSH not in f"{chosen!r} {chosen}" + chosen.model_dump_json()
     else:
         with pytest.raises(SettingsError) as caught:
-            load(overrides=[f"{key}={{x: {HUSH}}}"])
+            load("{}: {{{}: {{x: {}}}}}".format(*key.split("."), HUSH), tmp_path)
         assert HUSH not in str(caught.value)
 
 
@@ -264,12 +271,46 @@ def test_stars_are_no_secret(override, tmp_path):
     assert load(text, tmp_path, overrides=override) == load(overrides=override)
 
 
-@pytest.mark.parametrize("secret", ["12345", "1e5", "yes", "null", "0x1F", "a: [b", "*c", "'", "end="])
+@pytest.mark.parametrize("secret", ["12345", "1e5", "yes", "0x1F", "a: [b", "*c", "'", "end="])
 def test_a_secret_is_taken_letter_by_letter(secret):
     chosen = load(environ={"DFPIPE_S3__SECRET_ACCESS_KEY": secret}, overrides=["s3.access_key_id=a"])
     assert chosen.s3.secret_access_key is not None
     assert chosen.s3.secret_access_key.get_secret_value() == secret
     assert set(chosen.model_dump(mode="json")["s3"]["secret_access_key"]) == {"*"}
+
+
+@pytest.mark.parametrize("secret", ["007007007007", "1_000_000_000", "2024-01-01", "before #after", "no: yes", "*c:d"])
+def test_so_is_a_password(secret):
+    environ = {"DFPIPE_MLFLOW__PASSWORD": secret, "DFPIPE_PREFECT__AUTH": f"me:{secret}"}
+    chosen = load(environ=environ, overrides=["mlflow.username=me"])
+    assert chosen.mlflow.password is not None
+    assert chosen.prefect.auth is not None
+    assert chosen.mlflow.password.get_secret_value() == secret
+    assert chosen.prefect.auth.get_secret_value() == f"me:{secret}"
+
+
+@pytest.mark.parametrize("none", ["", "null"])
+def test_a_secret_can_be_taken_away(none, tmp_path):
+    text = "prefect: {auth: 'me:pass', database_url: 'postgresql://db/x'}\ns3: {access_key_id: a, secret_access_key: b}"
+    keys = ("prefect.auth", "prefect.database_url", "s3.secret_access_key")
+    chosen = load(text, tmp_path, overrides=["s3.access_key_id=", *(f"{key}={none}" for key in keys)])
+    assert chosen == Settings()
+
+
+def test_features_tried_at_a_node_are_a_word_a_number_or_a_share():
+    chosen = load(overrides=["train.forest.max_features=[sqrt, log2, 10, 1, 0.5]"])
+    assert chosen == Settings.model_validate_json(chosen.model_dump_json())
+    assert chosen.train.forest is not None
+    tried = chosen.train.forest.max_features
+    assert [(type(one), one) for one in tried] == [(str, "sqrt"), (str, "log2"), (int, 10), (int, 1), (float, 0.5)]
+    for wrong in ("sqrtt", "0", "1.5"):
+        with pytest.raises(SettingsError, match=r"'train\.forest\.max_features\.0' got .*: input should be 'sqrt' or"):
+            load(overrides=[f"train.forest.max_features=[{wrong}]"])
+
+
+def test_a_date_that_is_a_password_is_not_told(tmp_path):
+    with pytest.raises(SettingsError, match=r"'mlflow\.password' got a hidden value"):
+        load("mlflow: {username: me, password: 2024-01-01}", tmp_path)
 
 
 def test_settings_are_frozen():
@@ -297,7 +338,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(("key", "value"), leaves(Settings().model_dump(mode="json")).items())
 def test_every_key_can_be_set_in_each_of_the_three_ways(key, value, tmp_path):
     text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
-    if value is None and ("secret" in key or "token" in key):
+    if loading._is_secret(key):
         return
     tree: Any = value
     for part in reversed(key.split(".")):

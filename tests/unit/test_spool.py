@@ -185,6 +185,24 @@ def test_what_nobody_came_back_for_goes(tmp_path, data, split, found):
     assert {file.stem for file in (tmp_path / "searches").iterdir()} == {"young", "new"}
 
 
+def test_what_somebody_came_back_for_stays(tmp_path, data, split, found):
+    keep_search(tmp_path, "waiting", data, split, found)
+    then = time.time() - (KEPT_DAYS + 1) * 86_400
+    os.utime(kept_file(tmp_path, "waiting"), (then, then))
+    assert find_search(tmp_path, "waiting", data, split) is not None
+    keep_search(tmp_path, "new", data, split, found)
+    assert kept_file(tmp_path, "waiting").exists()
+
+
+def test_a_file_that_goes_while_old_ones_are_looked_for_hinders_nothing(tmp_path, data, split, found, caplog):
+    keep_search(tmp_path, "old", data, split, found)
+    # It is listed, and not there any more.
+    kept_file(tmp_path, "gone").symlink_to("nowhere")
+    keep_search(tmp_path, "new", data, split, found)
+    assert_same(find_search(tmp_path, "new", data, split), found)
+    assert not caplog.records
+
+
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, data, split, found, caplog):
     (tmp_path / "searches").write_text("a file")
     keep_search(tmp_path, "f", data, split, found)

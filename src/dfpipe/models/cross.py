@@ -39,7 +39,7 @@ class CrossCell:
     auc: float
     """Area under the ROC curve by video."""
     low: float | None
-    """Lower end of the 95 % interval, by bootstrap over groups of people; None for a single group."""
+    """Lower end of its interval, by bootstrap over groups of people; None for a single group."""
     high: float | None
     """Upper end."""
     videos: int

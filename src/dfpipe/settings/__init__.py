@@ -2,7 +2,7 @@
 
 Later sources win: defaults, the file, the environment, ``--set``.
 A nested key is ``extract.crop.size_px`` in ``--set`` and ``DFPIPE_EXTRACT__CROP__SIZE_PX`` in the environment.
-Values are read as YAML.
+Values are read as YAML, secrets letter by letter; nothing and ``null`` are none.
 Library functions never receive the whole of this: each takes the one section that concerns it.
 """
 

@@ -9,10 +9,12 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from dfpipe.errors import SettingsError
 from dfpipe.settings.root import Settings
+from dfpipe.settings.section import Address
 
 __all__ = ["load_settings"]
 
@@ -89,7 +91,8 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, name: str) -> Any:
     if _is_secret(name):
-        return text
+        # Letter by letter: a password may look like a number, a date or a comment.
+        return None if text in {"", "null"} else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -111,13 +114,17 @@ def _place(values: dict[str, Any], keys: Sequence[str], value: Any, name: str) -
 
 
 def _is_secret(key: str) -> bool:
-    return any(word in key.lower() for word in ("secret", "token"))
+    return any(word in key.lower() for word in ("secret", "token")) or _path(key) in SECRETS
 
 
 def _hides(key: str) -> bool:
     """Say whether the value of a key may hold a secret, as written in the settings, a variable or ``--set``."""
-    path = key.lower().replace("__", ".")
-    return _is_secret(key) or path == "s3" or "dask.cluster" in path
+    path = _path(key)
+    return _is_secret(key) or path in ADDRESSES or path in HOLDERS or "dask.cluster" in path
+
+
+def _path(key: str) -> str:
+    return key.removeprefix("--set ").removeprefix(ENV_PREFIX).strip().lower().replace("__", ".")
 
 
 def _explain(error: ValidationError) -> str:
@@ -135,7 +142,12 @@ def _explain(error: ValidationError) -> str:
         got = f"a {type(value).__name__}"
     else:
         got = "a hidden value" if _hides(key) else repr(value)
-    return f"setting {key!r} got {got}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    # Of a key that takes several kinds of values there is an error for each.
+    words = [one["msg"] for one in error.errors() if _written(one["loc"])[0] == written]
+    told = ", or ".join(
+        [words[0][0].lower() + words[0][1:], *(one.removeprefix("Input should be ") for one in words[1:])]
+    )
+    return f"setting {key!r} got {got}: {told}"
 
 
 def _written(location: Sequence[str | int]) -> tuple[list[str], list[str]]:
@@ -155,7 +167,7 @@ def _written(location: Sequence[str | int]) -> tuple[list[str], list[str]]:
         elif len(members) > 1 and part in members:
             known.append(f"<{part}>")
             kind = members[part]
-        elif part in {"str", "int", "float", "bool"}:
+        elif part in {"str", "int", "float", "bool"} or part.startswith(("literal[", "constrained-")):
             continue
         else:
             written.append(part)
@@ -186,15 +198,19 @@ def _hint(location: Sequence[str]) -> str:
 
 def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
     """Yield the path of every key; ``*`` stands for a place in a list, ``<name>`` for which of several sections."""
+    return (path for path, _ in _fields(kind, prefix))
+
+
+def _fields(kind: Any, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     bare = _bare(kind)
     if get_origin(bare) is list:
-        yield from _keys(get_args(bare)[0], f"{prefix}*.")
+        yield from _fields(get_args(bare)[0], f"{prefix}*.")
     members = _members(kind)
     for member, section in members.items():
         folder = f"{prefix}<{member}>." if len(members) > 1 else prefix
         for name, field in section.model_fields.items():
-            yield folder + name
-            yield from _keys(field.annotation, f"{folder}{name}.")
+            yield folder + name, field
+            yield from _fields(field.annotation, f"{folder}{name}.")
 
 
 def _members(kind: Any) -> dict[str, type[BaseModel]]:
@@ -211,3 +227,12 @@ def _members(kind: Any) -> dict[str, type[BaseModel]]:
 def _bare(kind: Any) -> Any:
     """Return a type without what is annotated to it."""
     return _bare(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
+
+
+SECRETS = frozenset(path for path, field in _fields(Settings) if SecretStr in get_args(field.annotation))
+"""Keys of which every letter is hidden."""
+ADDRESS = FieldInfo.from_annotation(Address).metadata  # type: ignore[arg-type]  # takes what is annotated, too
+ADDRESSES = frozenset(path for path, field in _fields(Settings) if field.metadata == ADDRESS)
+"""Keys that may have a password in the middle."""
+HOLDERS = frozenset(path.rpartition(".")[0] for path in SECRETS)
+"""Sections of these; whatever was written in the place of a whole one may be a secret."""

@@ -33,8 +33,8 @@ class ForestSettings(Section):
     """Trees. One fit of the most answers for all."""
     max_depth: list[Count | None] = Field([None], min_length=1)
     """Deepest level; null grows to purity."""
-    max_features: list[str | float] = Field(["sqrt"], min_length=1)
-    """Features tried at a node."""
+    max_features: list[Literal["sqrt", "log2"] | Count | Share] = Field(["sqrt"], min_length=1)
+    """Features tried at a node: the root or the logarithm of how many there are, a whole number, or a share."""
     min_samples_leaf: list[Count] | None = Field(None, min_length=1)
     """Fewest rows of a leaf; null is scikit-learn's 1."""
     max_leaf_nodes: list[Count] | None = Field(None, min_length=1)

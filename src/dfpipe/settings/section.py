@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SecretStr
 
@@ -26,13 +26,28 @@ class Section(BaseModel):
         hide_input_in_errors=True,
     )
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield what ``repr`` shows, which may end in a log or a traceback: addresses without their passwords."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
 
-PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+
+# A slash in a password should be written as %2F, and is not by everybody; some databases take it all the same.
+PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:\s]*):\S*@")
+SECRET_IN_QUERY = re.compile(r"([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 
 def without_password(url: str) -> str:
-    """Return an address with stars in place of its password."""
-    return PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url)
+    """Return an address, or a text with addresses in it, with stars in place of passwords.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:pa/ss@db/mlflow?sslmode=require")
+    'postgresql://me:**********@db/mlflow?sslmode=require'
+    >>> without_password("postgresql://db/mlflow?user=me&password=pass")
+    'postgresql://db/mlflow?user=me&password=**********'
+    """
+    return SECRET_IN_QUERY.sub(rf"\1{MASK}", PASSWORD_IN_URL.sub(rf"\1:{MASK}@", url))
 
 
 Address = Annotated[str | None, PlainSerializer(lambda url: url and without_password(url))]
@@ -48,5 +63,5 @@ def masked_keys(section: Section, path: str = "") -> Iterator[str]:
         elif isinstance(value, SecretStr):
             if value.get_secret_value() == MASK:
                 yield key
-        elif isinstance(value, str) and f":{MASK}@" in value:
+        elif isinstance(value, str) and MASK in value:
             yield key

@@ -6,10 +6,11 @@ Everything here goes through a client of its own instead.
 
 import logging
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ __all__ = [
 
 PROBE_SECONDS = 5
 POSTGRESQL = "postgresql+psycopg2://"
+SQLITE = "sqlite:///"
 ROOT_TAG = "dfpipe.artifact_root"
 
 
@@ -38,7 +40,7 @@ class Tracking:
 
     client: Any
     """The ``mlflow.MlflowClient``; safe to use from several threads."""
-    uri: str
+    uri: str = field(repr=False)
     """Address of the server or database."""
     experiment_id: str
     """Experiment that runs are written to."""
@@ -54,7 +56,7 @@ class Tracking:
         """Return the page of a run on the server; None where there is no server."""
         if not _is_http(self.uri):
             return None
-        return f"{self.shown_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{_without_user(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
 
 
 def tracking_uri(settings: MlflowSettings, *, state: Path) -> str:
@@ -146,6 +148,8 @@ def _connect(uri: str, settings: MlflowSettings) -> Any:
         _probe(uri)
     elif uri.startswith(POSTGRESQL):
         _probe_postgresql(uri)
+    elif uri.startswith(SQLITE):
+        _probe_sqlite(uri)
     _quiet_environment()
     with importing_mlflow():
         from mlflow import MlflowClient  # noqa: PLC0415 - a second of import, and quietness comes first
@@ -252,6 +256,20 @@ def _probe_postgresql(uri: str) -> None:
         ) from error
 
 
+def _probe_sqlite(uri: str) -> None:
+    # MLflow itself would try for minutes before it gave up.
+    try:
+        with closing(sqlite3.connect(uri.removeprefix(SQLITE).partition("?")[0], PROBE_SECONDS)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        # Whoever is writing in it will be done.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise ServiceError(
+                f"cannot open the database of MLflow at {uri}: {error}; restore it, or set state or "
+                "mlflow.tracking_uri to another place"
+            ) from error
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -278,5 +296,10 @@ def _is_http(uri: str) -> bool:
 
 
 def _without_password(uri: str) -> str:
+    # One that is not written as it should be may have its password anywhere.
+    return without_password(_without_user(uri))
+
+
+def _without_user(uri: str) -> str:
     parts = urlsplit(uri)
     return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,8 +53,9 @@ def record_cross(
     from mlflow.entities import Metric, Param  # noqa: PLC0415 - slow to import
 
     now = int(time.time() * 1000)
+    names = _metric_names(matrix.kinds)
     figures = {
-        f"{name}.{_plain(cell.train)}.{_plain(cell.test)}": value
+        f"{name}.{names[cell.train]}.{names[cell.test]}": value
         for cell in matrix.cells
         for name, value in (("auc", cell.auc), ("auc_low", cell.low), ("auc_high", cell.high))
         if value is not None
@@ -91,6 +92,19 @@ def record_cross(
     return run_id
 
 
-def _plain(kind: str) -> str:
-    """Return a name that MLflow takes for a metric."""
-    return re.sub(r"[^\w\-/ ]", "_", kind, flags=re.ASCII)
+def _metric_names(kinds: Sequence[str]) -> dict[str, str]:
+    """Return a name that MLflow takes for a part of a metric's, for each kind another.
+
+    Examples
+    --------
+    >>> _metric_names(["swap v1.2", "a//b", "換臉", "重演"])
+    {'swap v1.2': 'swap v1_2', 'a//b': 'a/b', '換臉': '__', '重演': '___'}
+    """
+    names: dict[str, str] = {}
+    for kind in kinds:
+        # MLflow takes a slash for a folder, and no folder without a name.
+        name = re.sub(r"//+", "/", re.sub(r"[^\w\-/ ]", "_", kind, flags=re.ASCII))
+        while name in names.values():
+            name += "_"
+        names[kind] = name
+    return names

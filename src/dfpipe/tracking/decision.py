@@ -4,7 +4,7 @@ import time
 
 from dfpipe.decisions import Decision
 from dfpipe.tracking.connection import Tracking, tracking_errors
-from dfpipe.tracking.registry import artifact_errors, point_alias
+from dfpipe.tracking.registry import artifact_errors, find_version, point_alias
 
 __all__ = ["carry_out", "is_carried_out"]
 
@@ -53,6 +53,8 @@ def carry_out(tracking: Tracking, decision: Decision) -> None:
 def is_carried_out(tracking: Tracking, decision: Decision) -> bool:
     """Whether the newest decision was carried out to its end; whoever made it may have died between two steps.
 
+    Of a training or a version that somebody has deleted since there is nothing left to do.
+
     Raises
     ------
     ServiceError
@@ -62,13 +64,15 @@ def is_carried_out(tracking: Tracking, decision: Decision) -> bool:
 
     with tracking_errors("read a run from", tracking.uri):
         try:
-            tags = tracking.client.get_run(decision.run_id).data.tags
+            run = tracking.client.get_run(decision.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            # Somebody has deleted the training since: there is nothing left to do.
             return True
-    return bool(tags.get(NUMBER_TAG) == str(decision.number))
+        # A deleted run is there still, and takes no figure and no tag.
+        if run.data.tags.get(NUMBER_TAG) == str(decision.number) or run.info.lifecycle_stage == "deleted":
+            return True
+        return find_version(tracking, decision.model, decision.version) is None
 
 
 def _figures(decision: Decision) -> list[tuple[str, float]]:

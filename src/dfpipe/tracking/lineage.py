@@ -179,9 +179,12 @@ def mark_training(tracking: Tracking, training: AffectedTraining, *, receipt_id:
     client = tracking.client
     line = f"Trained on videos that were forgotten since (receipt {receipt_id}): retrain, then delete this version."
     with tracking_errors("mark a training in", tracking.uri):
-        note = client.get_run(training.run_id).data.tags.get("mlflow.note.content", "")
-        client.set_tag(training.run_id, "mlflow.note.content", _added(note, line))
-        client.set_tag(training.run_id, FORGOTTEN_TAG, receipt_id)
+        run = client.get_run(training.run_id)
+        # One that somebody has deleted takes no tags; its model may be there still.
+        if run.info.lifecycle_stage != "deleted":
+            note = run.data.tags.get("mlflow.note.content", "")
+            client.set_tag(training.run_id, "mlflow.note.content", _added(note, line))
+            client.set_tag(training.run_id, FORGOTTEN_TAG, receipt_id)
         if training.model_name is None or training.model_version is None:
             return
         try:
