@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def alerts(deployed, python, tmp_path_factory):
         told_to = (ROOT / "deployments" / "automations.yaml").read_text().replace(NO_BLOCK, block)
         file = tmp_path_factory.mktemp("automations") / "automations.yaml"
         # What is usual here is seconds.
-        file.write_text(told_to.replace("within: 21600", "within: 10"))
+        file.write_text(re.sub(r"within: (21600|14400)", "within: 10", told_to))
         python("-m", "prefect", "--no-prompt", "automation", "create", "--from-file", str(file))
         yield told
         server.shutdown()
@@ -241,6 +242,7 @@ def test_runs_of_a_store_queue_and_the_next_finishes_what_a_killed_one_left(api,
     # As a run that hangs does; how long it would take by itself depends on the machine.
     flow.send_signal(signal.SIGSTOP)
     wait_for(lambda: any("longer than usual" in one for one in alerts), "the alert of a run that takes long")
+    wait_for(lambda: any("has not begun" in one for one in alerts), "the alert of a run that waits")
     # The worker has asked for work many times since.
     assert state(following) == "SCHEDULED"
     flow.send_signal(signal.SIGKILL)
