@@ -1,5 +1,6 @@
 """Looking for people and videos, remembering them without naming them, and the command."""
 
+import io
 import json
 import sys
 from dataclasses import dataclass
@@ -191,9 +192,9 @@ def test_a_name_of_several_words_is_found():
 @pytest.fixture
 def dfpipe(monkeypatch, capsys, settings, tables):
     def run(*arguments, answer=""):
-        import io
-
-        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        terminal = io.StringIO(answer)
+        monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(sys, "stdin", terminal)
         where = ["--set", f"store={settings.store}", "--set", f"state={settings.state}"]
         monkeypatch.setattr(sys, "argv", ["dfpipe", *arguments, *where])
         with pytest.raises(SystemExit) as ended:
@@ -205,7 +206,7 @@ def dfpipe(monkeypatch, capsys, settings, tables):
 
 def test_the_command_asks_first(dfpipe, tables):
     code, out, err = dfpipe("forget", "--identity", "Anna", answer="n\n")
-    assert code == 1
+    assert code == 2
     assert "fake" in out
     assert "4 of faces" in " ".join(out.split())
     assert "cannot be undone" in err
